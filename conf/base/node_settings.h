@@ -1,0 +1,104 @@
+// Every setting of node.yaml as one value, with its default, unit and range. conf/node.yaml says what each is for.
+//
+// Thread safety: a value; read once at start and handed on by const reference. Nothing reads settings from elsewhere.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "conf/base/log.h"
+#include "conf/base/result.h"
+
+namespace cardionode {
+
+struct NodeFolders {
+    std::filesystem::path spool = "/var/lib/cardionode/spool";
+    std::filesystem::path work = "/var/lib/cardionode/work";
+    std::filesystem::path database = "/var/lib/cardionode/queue/queue.db";
+    std::string log_level = "info";
+};
+
+struct PeerSettings {
+    std::string ae_title;
+    std::vector<std::string> addresses;  ///< CIDR or single address; empty: any address
+};
+
+struct ScpSettings {
+    std::string ae_title = "CARDIONODE";
+    std::string bind_address = "127.0.0.1";
+    int port = 11112;
+    bool accept_any_called_ae = false;
+    std::vector<PeerSettings> peers;
+    bool accept_unknown_peers = true;
+    int max_associations = 32;
+    int association_timeout_seconds = 30;
+    int dimse_timeout_seconds = 60;
+    int max_pdu_bytes = 131072;
+    int max_object_mib = 2048;
+    int min_free_mib = 2048;
+    int series_quiet_seconds = 20;
+    int study_quiet_seconds = 60;
+};
+
+struct SeriesSettings {
+    int min_slices = 40;
+    double max_slice_thickness_mm = 3.0;
+    double min_coverage_mm = 80;
+    double min_field_of_view_mm = 120;
+    double max_spacing_jitter_mm = 0.3;
+    std::string uneven_spacing = "refuse";  ///< refuse | resample
+    std::string gantry_tilt = "resample";   ///< refuse | resample
+    double max_gap_mm = 5.0;
+    bool prefer_contrast = true;
+    double prefer_phase_percent = 35;
+    std::vector<std::string> exclude_descriptions = {"scout", "localizer", "topogram", "dose", "monitoring", "bolus"};
+};
+
+struct PipelineSettings {
+    std::filesystem::path bundle = "/usr/share/cardionode/bundles/heart-swin12-2mm";
+    std::string device = "auto";  ///< auto | cuda | cuda:N | cpu
+    bool mixed_precision = true;
+    int threads = 0;
+    int lease_seconds = 120;
+    int max_attempts = 5;
+    int retry_first_seconds = 30;
+    int retry_longest_seconds = 3600;
+    double poll_seconds = 1.0;
+};
+
+struct OutputSettings {
+    std::string manufacturer = "cardionode";
+    std::string institution;
+    double min_landmark_confidence = 0.3;  ///< 0..1
+};
+
+struct DestinationSettings {
+    std::string name;
+    std::string ae_title;
+    std::string host;
+    int port = 104;
+    std::string calling_ae_title = "CARDIONODE";
+    int retry_first_seconds = 10;
+    int retry_longest_seconds = 3600;
+    int give_up_hours = 72;
+};
+
+struct NodeSettings {
+    NodeFolders node;
+    ScpSettings scp;
+    SeriesSettings series;
+    PipelineSettings pipeline;
+    OutputSettings outputs;
+    std::vector<DestinationSettings> destinations;
+};
+
+/// Reads and checks the whole file. Config: one message with every problem, a line each, "file:line: key: expected
+/// ...".
+Result<NodeSettings> load_node_settings(const std::filesystem::path& file);
+Result<NodeSettings> parse_node_settings(std::string_view yaml, const std::string& name_for_messages);
+
+/// 1 to 16 characters of the default repertoire, no backslash, not only spaces (PS3.5 6.2, VR AE).
+bool is_ae_title(std::string_view text);
+
+}  // namespace cardionode

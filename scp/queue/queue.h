@@ -1,0 +1,213 @@
+// The queue: the only place where receiver, pipeline and operator meet. SQLite (WAL) inside; one file, several
+// processes.
+//
+// What a study goes through is explained in schema.sql. In short:
+//   receiving -> ready -> processing -> sending -> done
+//                  ^         |             |
+//                  |         v             v
+//                  +--- (retry) ------- set_aside (dead letter: shown, requeued by `retry`)
+// A late image puts a study back to `receiving` with revision + 1. A claim is a lease: a worker that stops its
+// heartbeat loses the job, which then runs again. Every method is one short transaction (BEGIN IMMEDIATE); none is
+// held across receiving, inference or sending.
+//
+// Thread safety: one Queue object belongs to one thread; open one more for another thread or process.
+// Errors: Retry (busy, disk full), Config (cannot open, schema newer than this program), Bug (SQL).
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "conf/base/result.h"
+#include "conf/base/sqlite.h"
+#include "conf/base/time.h"
+
+namespace cardionode {
+
+/// One instance that is durable in the spool and now enters the queue.
+struct ReceivedInstance {
+    std::string study_instance_uid;
+    std::string series_instance_uid;
+    std::string sop_instance_uid;
+    std::string sop_class_uid;
+    std::string transfer_syntax_uid;
+    std::string modality;  ///< (0008,0060), may be empty
+    std::string sha256;    ///< of the data set as received; decides "same content"
+    std::string file;      ///< relative to the spool folder
+    std::int64_t bytes = 0;
+    std::string calling_ae_title;
+    std::string called_ae_title;
+    std::string peer_address;
+    Moment received_at{};
+};
+
+enum class IngestOutcome {
+    Stored,     ///< new
+    Duplicate,  ///< same UID, same content: nothing changed; the caller deletes its file
+    Conflict,   ///< same UID, other content: kept beside the first and flagged; the first stays in use
+};
+
+struct Ingested {
+    IngestOutcome outcome = IngestOutcome::Stored;
+    std::string study_key;
+};
+
+enum class StudyState { Receiving, Ready, Processing, Sending, Done, SetAside };
+std::string_view to_string(StudyState state);
+
+struct InstanceRow {
+    std::string series_instance_uid;
+    std::string sop_instance_uid;
+    std::string sop_class_uid;
+    std::string transfer_syntax_uid;
+    std::string modality;
+    std::string sha256;
+    std::string file;  ///< relative to the spool folder
+    std::int64_t bytes = 0;
+    bool conflict = false;  ///< another content under the UID of an earlier instance
+};
+
+/// A study that a worker holds until `lease_until`.
+struct ClaimedStudy {
+    std::int64_t job_id = 0;
+    std::string study_key;
+    int revision = 1;
+    int attempt = 1;  ///< 1 for the first try
+    std::string study_instance_uid;
+    std::vector<InstanceRow> instances;  ///< without conflicts
+    std::string lease_token;             ///< proves the claim in later calls
+};
+
+/// One object that the pipeline wrote and the PACS must get.
+struct OutputFile {
+    std::string kind;  ///< "SEG", "SR", "KEY_IMAGE"
+    std::string sop_class_uid;
+    std::string sop_instance_uid;
+    std::string file;  ///< relative to the work folder
+};
+
+struct ClaimedOutput {
+    std::int64_t outbox_id = 0;
+    std::string study_key;
+    int revision = 1;
+    int attempt = 1;
+    std::string destination;  ///< name in the settings
+    OutputFile output;
+    std::string lease_token;
+};
+
+/// Pauses between tries: first * 2^(n-1), at most longest, with +-20 % jitter.
+struct RetryPolicy {
+    Milliseconds first{30'000};
+    Milliseconds longest{3'600'000};
+    int max_attempts = 5;                       ///< 0: no limit
+    std::optional<Milliseconds> give_up_after;  ///< since the row was made
+};
+
+struct StudyRow {
+    std::string study_key;
+    StudyState state = StudyState::Receiving;
+    int revision = 1;
+    int series = 0;
+    int instances = 0;
+    int conflicts = 0;
+    std::int64_t bytes = 0;
+    Moment first_received{};
+    Moment last_received{};
+    std::string calling_ae_title;
+    int attempts = 0;
+    std::optional<Moment> next_try;
+    std::string last_error;  ///< for people; empty: none
+    std::string outcome;     ///< one line for people: "7 of 7 landmarks, 5 outputs" or the reason of a refusal
+    int outputs_total = 0;
+    int outputs_sent = 0;
+    int outputs_set_aside = 0;
+};
+
+struct EventRow {
+    Moment at{};
+    std::string study_key;
+    std::string event;
+    std::string detail;
+};
+
+struct QueueStatus {
+    std::vector<std::pair<StudyState, int>> studies_by_state;
+    std::int64_t instances = 0;
+    std::int64_t bytes = 0;
+    std::int64_t conflicts = 0;
+    int outputs_waiting = 0;
+    int outputs_sent = 0;
+    int outputs_set_aside = 0;
+    std::optional<Moment> oldest_unfinished;
+    int schema_version = 0;
+};
+
+/// Part of a claim's outcome that stays with the study for the operator.
+struct JobOutcome {
+    std::string summary;      ///< one line for people
+    std::string result_json;  ///< landmarks and measurements, for `cardionode show`; no patient data
+};
+
+class Queue {
+public:
+    /// Opens the file, makes or migrates the schema. @param clock must outlive the queue.
+    static Result<Queue> open(const std::filesystem::path& file, const Clock& clock = system_clock());
+    Queue(Queue&&) noexcept;
+    Queue& operator=(Queue&&) noexcept;
+    ~Queue();
+
+    // --- receiver
+    /// All in one durable transaction, in order; idempotent: the same call again gives Duplicate for the same file.
+    Result<std::vector<Ingested>> add_instances(std::span<const ReceivedInstance> instances);
+    /// Closes series that were quiet for `series_quiet`, then makes studies ready whose series are all closed and that
+    /// were quiet for `study_quiet`. @return keys of studies that became ready
+    Result<std::vector<std::string>> close_quiet(Milliseconds series_quiet, Milliseconds study_quiet);
+    /// Makes a receiving study ready now.
+    Result<void> force_complete(const std::string& study_key);
+    /// The file that holds an instance, if it is known (index look-up).
+    Result<std::optional<InstanceRow>> find_instance(const std::string& sop_instance_uid);
+    /// Every file name the queue knows, for recovery at start.
+    Result<std::vector<std::string>> known_files();
+
+    // --- pipeline
+    Result<std::optional<ClaimedStudy>> claim_study(const std::string& worker, Milliseconds lease);
+    /// false: the lease was lost, stop the work.
+    Result<bool> renew_study(const ClaimedStudy& claim, Milliseconds lease);
+    /// Stores the outcome and one outbox row per output and destination, in one transaction.
+    /// false: the lease was lost; nothing was stored.
+    Result<bool> finish_study(const ClaimedStudy& claim, const JobOutcome& outcome, std::span<const OutputFile> outputs,
+                              std::span<const std::string> destinations);
+    /// Retry: back to ready after the policy's pause, set aside after max_attempts. Reject, Config, Bug: set aside.
+    Result<bool> fail_study(const ClaimedStudy& claim, const Error& error, const RetryPolicy& policy);
+
+    // --- sender
+    Result<std::optional<ClaimedOutput>> claim_output(const std::string& worker, Milliseconds lease);
+    Result<bool> renew_output(const ClaimedOutput& claim, Milliseconds lease);
+    /// The last output of a study makes the study done. @param note for people: a warning status, "already there"
+    Result<bool> output_sent(const ClaimedOutput& claim, const std::string& note);
+    Result<bool> output_failed(const ClaimedOutput& claim, const Error& error, const RetryPolicy& policy);
+
+    // --- operator
+    Result<QueueStatus> status();
+    Result<std::vector<StudyRow>> studies(int newest = 100);
+    Result<std::optional<StudyRow>> study(const std::string& study_key);
+    Result<std::vector<InstanceRow>> instances_of(const std::string& study_key);
+    Result<std::string> result_json_of(const std::string& study_key);
+    Result<std::vector<EventRow>> events_of(const std::string& study_key, int newest = 100);
+    /// Puts a study that was set aside (or is waiting) back to ready, and its set-aside outputs back to waiting.
+    Result<void> retry(const std::string& study_key);
+
+private:
+    struct State;
+    explicit Queue(std::unique_ptr<State> state);
+    std::unique_ptr<State> state_;
+};
+
+}  // namespace cardionode

@@ -1,0 +1,81 @@
+#include "conf/base/node_settings.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+using namespace cardionode;
+using testing::HasSubstr;
+
+namespace {
+std::string problems_of(std::string_view yaml) {
+    auto settings = parse_node_settings(yaml, "node.yaml");
+    return settings ? "" : settings.error().message;
+}
+}  // namespace
+
+TEST(NodeSettings, TheShippedFileIsValidAndHoldsEveryDefault) {
+    const auto shipped = load_node_settings(CARDIONODE_SOURCE_DIR "/conf/node.yaml");
+    ASSERT_TRUE(shipped) << shipped.error().message;
+    const NodeSettings defaults;
+    EXPECT_EQ(shipped->scp.port, defaults.scp.port);
+    EXPECT_EQ(shipped->series.exclude_descriptions, defaults.series.exclude_descriptions);
+    EXPECT_EQ(shipped->pipeline.bundle, defaults.pipeline.bundle);
+    EXPECT_EQ(shipped->node.database, defaults.node.database);
+}
+
+TEST(NodeSettings, NamesFileLineAndKeyOfABadValue) {
+    EXPECT_EQ(problems_of("scp:\n  ae_title: A\n  port: eleven\n"),
+              "node.yaml:3: scp.port: expected a whole number from 1 to 65535, found \"eleven\"");
+}
+
+TEST(NodeSettings, ReportsAllProblemsAtOnce) {
+    const std::string text =
+        problems_of("scp:\n  port: 0\n  ae_title: 'a\\b'\npipeline:\n  device: gpu\nnonsense: 1\n");
+    EXPECT_THAT(text, HasSubstr("node.yaml:2: scp.port"));
+    EXPECT_THAT(text, HasSubstr("node.yaml:3: scp.ae_title"));
+    EXPECT_THAT(text, HasSubstr("node.yaml:5: pipeline.device"));
+    EXPECT_THAT(text, HasSubstr("node.yaml:6: nonsense: unknown key"));
+}
+
+TEST(NodeSettings, MistypedKeyIsAnErrorAndNamesTheKnownOnes) {
+    EXPECT_THAT(problems_of("scp:\n  prot: 104\n"), HasSubstr("node.yaml:2: scp.prot: unknown key; expected one of "));
+}
+
+TEST(NodeSettings, AKeyThatStandsTwiceIsAnError) {
+    EXPECT_THAT(problems_of("scp:\n  port: 104\n  port: 105\n"),
+                HasSubstr("node.yaml:3: scp.port: the key stands here twice"));
+}
+
+TEST(NodeSettings, BrokenYamlIsNamedWithItsLine) {
+    EXPECT_THAT(problems_of("scp:\n  port: [1\n"), HasSubstr("not valid YAML"));
+    EXPECT_THAT(problems_of("- a\n- b\n"), HasSubstr("expected a mapping of keys at the top level"));
+}
+
+TEST(NodeSettings, MissingFileIsNamed) {
+    const auto settings = load_node_settings("/nonexistent/node.yaml");
+    ASSERT_FALSE(settings);
+    EXPECT_EQ(settings.error().kind, ErrorKind::Config);
+    EXPECT_THAT(settings.error().message, HasSubstr("/nonexistent/node.yaml"));
+}
+
+TEST(NodeSettings, ADestinationNeedsItsAddress) {
+    const std::string text = problems_of("destinations:\n  - name: pacs\n    ae_title: PACS\n");
+    EXPECT_THAT(text, HasSubstr("node.yaml:2: destinations[0].host: missing"));
+    EXPECT_THAT(text, HasSubstr("destinations[0].port: missing"));
+}
+
+TEST(NodeSettings, TwoDestinationsMayNotShareAName) {
+    EXPECT_THAT(problems_of("destinations:\n"
+                            "  - {name: p, ae_title: A, host: h, port: 1}\n"
+                            "  - {name: p, ae_title: B, host: h, port: 2}\n"),
+                HasSubstr("node.yaml:3: destinations[1].name"));
+}
+
+TEST(NodeSettings, ClosedNodeNeedsPeers) {
+    EXPECT_THAT(problems_of("scp:\n  accept_unknown_peers: false\n"), HasSubstr("scp.peers"));
+}
+
+TEST(NodeSettings, PeerAddressesAreChecked) {
+    EXPECT_THAT(problems_of("scp:\n  peers:\n    - {ae_title: CT1, addresses: [10.0.0.0/33]}\n"),
+                HasSubstr("node.yaml:3: scp.peers[0].addresses"));
+}
