@@ -8,10 +8,15 @@
 //                  +--- (retry) ------- set_aside (dead letter: shown, requeued by `retry`)
 // A late image puts a study back to `receiving` with revision + 1. A claim is a lease: a worker that stops its
 // heartbeat loses the job, which then runs again. Every method is one short transaction (BEGIN IMMEDIATE); none is
-// held across receiving, inference or sending.
+// held across receiving, inference or sending. When a method returns, what it did is on disk (synchronous=FULL).
 //
-// Thread safety: one Queue object belongs to one thread; open one more for another thread or process.
-// Errors: Retry (busy, disk full), Config (cannot open, schema newer than this program), Bug (SQL).
+// A lease is lost when another worker took it over, or when a late image made the work pointless. A worker whose lease
+// ran out, but whose work nobody else took, still holds it.
+//
+// Thread safety: one Queue object belongs to one thread; open one more for another thread or process. Never carry one
+// across fork().
+// Errors: Retry (busy, disk full), Config (cannot open, schema newer than this program), Reject (an unknown study key,
+// or a wish that does not fit the study's state), Bug (SQL, broken assumptions of the caller).
 #pragma once
 
 #include <cstdint>
@@ -47,15 +52,19 @@ struct ReceivedInstance {
     Moment received_at{};
 };
 
+/// What became of a received file, and whom it belongs to afterwards.
+/// A file that a row of the queue names already (the caller repeats a call after a crash) gets the outcome that it got
+/// the first time, never Duplicate: so a caller that deletes its file on Duplicate never deletes the only copy.
 enum class IngestOutcome {
-    Stored,     ///< new
-    Duplicate,  ///< same UID, same content: nothing changed; the caller deletes its file
-    Conflict,   ///< same UID, other content: kept beside the first and flagged; the first stays in use
+    Stored,     ///< new, or this very file again: the file is the queue's from now on
+    Duplicate,  ///< same UID, same content in another file, Ingested::file: nothing changed; the caller deletes its own
+    Conflict,   ///< same UID, other content or another study: kept beside the first and flagged; the first stays in use
 };
 
 struct Ingested {
     IngestOutcome outcome = IngestOutcome::Stored;
     std::string study_key;
+    std::string file;  ///< that holds this content for the queue, relative to the spool folder
 };
 
 enum class StudyState { Receiving, Ready, Processing, Sending, Done, SetAside };
@@ -73,23 +82,25 @@ struct InstanceRow {
     bool conflict = false;  ///< another content under the UID of an earlier instance
 };
 
-/// A study that a worker holds until `lease_until`.
-struct ClaimedStudy {
-    std::int64_t job_id = 0;
-    std::string study_key;
-    int revision = 1;
-    int attempt = 1;  ///< 1 for the first try
-    std::string study_instance_uid;
-    std::vector<InstanceRow> instances;  ///< without conflicts
-    std::string lease_token;             ///< proves the claim in later calls
-};
-
 /// One object that the pipeline wrote and the PACS must get.
 struct OutputFile {
     std::string kind;  ///< "SEG", "SR", "KEY_IMAGE"
     std::string sop_class_uid;
     std::string sop_instance_uid;
     std::string file;  ///< relative to the work folder
+};
+
+/// A study that a worker holds until its lease runs out; renew_study() in good time.
+struct ClaimedStudy {
+    std::int64_t job_id = 0;
+    std::string study_key;
+    int revision = 1;
+    int attempt = 1;  ///< 1 for the first try
+    std::string study_instance_uid;
+    std::vector<InstanceRow> instances;  ///< without conflicts; at least one
+    int conflicts = 0;                   ///< instances that are left out: other content under a UID that was there
+    std::vector<OutputFile> replaces;    ///< of the newest earlier revision: what a destination got from it
+    std::string lease_token;             ///< proves the claim in later calls
 };
 
 struct ClaimedOutput {
@@ -137,6 +148,29 @@ struct EventRow {
     std::string detail;
 };
 
+/// One output on its way to one destination.
+struct OutputRow {
+    int revision = 1;
+    OutputFile output;
+    std::string destination;  ///< empty: no destination was set when the study was finished
+    std::string state;        ///< waiting | sending | sent | set_aside | withdrawn | kept (no destination)
+    int attempts = 0;
+    std::optional<Moment> next_try;
+    std::optional<Moment> sent_at;
+    std::string last_error;  ///< for people; empty: none
+    std::string note;        ///< what the destination said beside success
+};
+
+struct DestinationStatus {
+    std::string destination;
+    int waiting = 0;  ///< or being sent
+    int sent = 0;
+    int set_aside = 0;
+    std::optional<Moment> next_try;
+    std::optional<Moment> last_sent;
+    std::string last_error;  ///< of an output that waits or was set aside
+};
+
 struct QueueStatus {
     std::vector<std::pair<StudyState, int>> studies_by_state;
     std::int64_t instances = 0;
@@ -145,7 +179,8 @@ struct QueueStatus {
     int outputs_waiting = 0;
     int outputs_sent = 0;
     int outputs_set_aside = 0;
-    std::optional<Moment> oldest_unfinished;
+    std::vector<DestinationStatus> destinations;
+    std::optional<Moment> oldest_unfinished;  ///< first instance of the oldest study that is neither done nor set aside
     int schema_version = 0;
 };
 
@@ -155,53 +190,90 @@ struct JobOutcome {
     std::string result_json;  ///< landmarks and measurements, for `cardionode show`; no patient data
 };
 
+struct QueueOptions {
+    enum class Mode {
+        MakeOrMigrate,  ///< services: makes the file, brings an older schema up to date
+        MustExist,      ///< operator: reads and writes, but neither makes nor migrates. Config: absent, or older schema
+        ReadOnly,       ///< the same, and never writes
+    };
+    Mode mode = Mode::MakeOrMigrate;
+    std::uint64_t jitter_seed = 0;  ///< of the pauses between tries; 0: from the system
+};
+
 class Queue {
 public:
     /// Opens the file, makes or migrates the schema. @param clock must outlive the queue.
-    static Result<Queue> open(const std::filesystem::path& file, const Clock& clock = system_clock());
+    static Result<Queue> open(const std::filesystem::path& file, const Clock& clock = system_clock(),
+                              const QueueOptions& options = {});
     Queue(Queue&&) noexcept;
     Queue& operator=(Queue&&) noexcept;
     ~Queue();
 
     // --- receiver
-    /// All in one durable transaction, in order; idempotent: the same call again gives Duplicate for the same file.
+    /// All in one durable transaction, in order; idempotent: see IngestOutcome.
+    /// Bug: a file name that the queue holds for another instance; nothing is stored then.
     Result<std::vector<Ingested>> add_instances(std::span<const ReceivedInstance> instances);
+    /// An association is still open that brings instances of these studies: their quiet time starts anew, so that a
+    /// slow transfer is not split. Has no effect on a study that is not receiving.
+    Result<void> still_arriving(std::span<const std::string> study_keys);
     /// Closes series that were quiet for `series_quiet`, then makes studies ready whose series are all closed and that
-    /// were quiet for `study_quiet`. @return keys of studies that became ready
+    /// were quiet for `study_quiet`; a study without any instance that can be used is set aside instead.
+    /// @return keys of studies that became ready
     Result<std::vector<std::string>> close_quiet(Milliseconds series_quiet, Milliseconds study_quiet);
-    /// Makes a receiving study ready now.
+    /// Makes a receiving study ready now. Reject: it is not receiving.
     Result<void> force_complete(const std::string& study_key);
-    /// The file that holds an instance, if it is known (index look-up).
+    /// The file that holds an instance, if it is known (index look-up). Of several with one UID: the first, in use.
     Result<std::optional<InstanceRow>> find_instance(const std::string& sop_instance_uid);
-    /// Every file name the queue knows, for recovery at start.
+    /// Every file name the queue knows, conflicts too, for recovery at start.
     Result<std::vector<std::string>> known_files();
 
     // --- pipeline
-    Result<std::optional<ClaimedStudy>> claim_study(const std::string& worker, Milliseconds lease);
+    /// The study that waits longest and is due, or one whose lease ran out. A worker that went silent counts as a
+    /// failed try: after `max_attempts` of them (0: no limit) the study is set aside, so that a study that kills its
+    /// worker does not do so for ever.
+    Result<std::optional<ClaimedStudy>> claim_study(const std::string& worker, Milliseconds lease,
+                                                    int max_attempts = 5);
     /// false: the lease was lost, stop the work.
     Result<bool> renew_study(const ClaimedStudy& claim, Milliseconds lease);
-    /// Stores the outcome and one outbox row per output and destination, in one transaction.
-    /// false: the lease was lost; nothing was stored.
+    /// Stores the outcome and one outbox row per output and destination, in one transaction. Without a destination or
+    /// an output the study is done at once. false: the lease was lost; nothing was stored.
+    /// Bug: an output's SOP Instance UID stands twice or belongs to another study or revision.
     Result<bool> finish_study(const ClaimedStudy& claim, const JobOutcome& outcome, std::span<const OutputFile> outputs,
                               std::span<const std::string> destinations);
     /// Retry: back to ready after the policy's pause, set aside after max_attempts. Reject, Config, Bug: set aside.
     Result<bool> fail_study(const ClaimedStudy& claim, const Error& error, const RetryPolicy& policy);
+    /// Gives the study back without counting the try: the worker is asked to stop.
+    Result<bool> release_study(const ClaimedStudy& claim);
 
     // --- sender
-    Result<std::optional<ClaimedOutput>> claim_output(const std::string& worker, Milliseconds lease);
+    /// The output that is due longest, in the order of making; those that failed come behind the fresh ones. Never an
+    /// output of a study while one of its earlier revisions is being sent to the same destination.
+    /// @param destination  only for this one (a sender thread each keeps a dead PACS from delaying others); empty: any
+    Result<std::optional<ClaimedOutput>> claim_output(const std::string& worker, Milliseconds lease,
+                                                      const std::string& destination = {});
     Result<bool> renew_output(const ClaimedOutput& claim, Milliseconds lease);
     /// The last output of a study makes the study done. @param note for people: a warning status, "already there"
     Result<bool> output_sent(const ClaimedOutput& claim, const std::string& note);
     Result<bool> output_failed(const ClaimedOutput& claim, const Error& error, const RetryPolicy& policy);
+    Result<bool> release_output(const ClaimedOutput& claim);
+
+    // --- both
+    /// At the start of the only process that works under this name: whatever a former process of that name held can be
+    /// claimed at once, without waiting for the lease to run out. @return how many leases ended
+    Result<int> take_over(const std::string& worker);
 
     // --- operator
     Result<QueueStatus> status();
     Result<std::vector<StudyRow>> studies(int newest = 100);
     Result<std::optional<StudyRow>> study(const std::string& study_key);
     Result<std::vector<InstanceRow>> instances_of(const std::string& study_key);
+    /// Of every revision, oldest first.
+    Result<std::vector<OutputRow>> outputs_of(const std::string& study_key);
     Result<std::string> result_json_of(const std::string& study_key);
+    /// The newest events, oldest first.
     Result<std::vector<EventRow>> events_of(const std::string& study_key, int newest = 100);
-    /// Puts a study that was set aside (or is waiting) back to ready, and its set-aside outputs back to waiting.
+    /// Puts a study that was set aside (or is waiting) back to ready, and its set-aside outputs back to waiting; a
+    /// study whose result is there already only sends again. Reject: the study is receiving, being worked on or done.
     Result<void> retry(const std::string& study_key);
 
 private:
