@@ -4,6 +4,7 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,8 +28,12 @@ struct CtSeries {
     std::string study_instance_uid;
     std::string series_instance_uid;
     std::string frame_of_reference_uid;
-    std::string why_chosen;  ///< for people: "CTA 0.6 mm, contrast, phase 35 %: best of 3 CT series"
-    std::vector<std::string> warnings;
+    std::string why_chosen;  ///< for people: "series 4 (CTA), 0.6 mm, contrast agent, phase 35 %: best of 3 CT series"
+    std::vector<std::string> not_chosen;  ///< for people: each other series of the study, and why not that one
+    std::vector<std::string> warnings;    ///< for people: "no contrast agent is named in the header"
+    bool contrast_named = false;          ///< the header or the description names a contrast agent
+    std::optional<double> phase_percent;  ///< of the cardiac cycle, 0..100, where the header says so
+    bool lossy = false;                   ///< a slice was compressed with loss at some time (0028,2110)
 };
 
 }  // namespace cardionode
