@@ -18,6 +18,7 @@ LEVELS = [  # the longest matching prefix decides
     ("models/weights", 0.5),
     ("models/train", 2),
     ("pipeline/read", 1.5),
+    ("pipeline/infer", 1.5),
     ("pipeline", 2),
     ("pipeline/runner", 3),
     ("scp/server", 2),

@@ -1,0 +1,31 @@
+// From the probabilities of a `labels` head to a label map on the grid of the source series.
+//
+// Thread safety: pure functions.
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "conf/base/result.h"
+#include "pipeline/infer/predictor.h"
+#include "pipeline/volume/volume.h"
+
+namespace cardionode {
+
+/// Argmax per voxel of the network's grid; then, of each label, only the largest 26-connected component stays: a
+/// chamber is one piece, and what lies elsewhere (other vessels, the spine) is noise. Bug: as argmax().
+Result<LabelMap> largest_pieces(const HeadProbabilities& probabilities);
+
+/// The label map on another grid: the channels' probabilities are interpolated trilinearly at each voxel centre and
+/// the largest wins, so that borders are smooth where the target is finer. Voxels that `labels` left out count as
+/// background with probability 1. Outside of the network's grid: background.
+/// @param labels  from largest_pieces() of the same probabilities, or a subset of it
+LabelMap onto_grid(const HeadProbabilities& probabilities, const LabelMap& labels, const Grid& target);
+
+/// Median HU of the voxels with one of `labels`; both arrays on the same grid. None: no such voxel.
+std::optional<double> median_hu(const Volume& volume, const LabelMap& map, const std::vector<int>& labels);
+
+/// Voxels of each label, [label], 256 entries.
+std::vector<std::int64_t> count_labels(const LabelMap& map);
+
+}  // namespace cardionode
