@@ -87,7 +87,7 @@ public:
     Section root() const { return root_; }
 
 private:
-    explicit SettingsFile(Section root) : root_(std::move(root)) {}
+    explicit SettingsFile(const Section& root) : root_(root) {}
     Section root_;
 };
 

@@ -1,0 +1,35 @@
+# Run by `cmake --install`. With the prefix /usr or /usr/local the settings go to /etc, where services look; any other
+# prefix is a private installation with its own etc. DESTDIR is honoured.
+set(prefix "${CMAKE_INSTALL_PREFIX}")
+set(BINDIR "${prefix}/bin")
+set(DOCDIR "${prefix}/share/doc/cardionode")
+if(prefix STREQUAL "/usr" OR prefix STREQUAL "/usr/local")
+  set(SYSCONFDIR /etc)
+else()
+  set(SYSCONFDIR "${prefix}/etc")
+endif()
+
+foreach(unit cardionode-scp.service cardionode-pipeline.service)
+  set(target "$ENV{DESTDIR}${prefix}/lib/systemd/system/${unit}")
+  message(STATUS "Installing: ${target}")
+  configure_file("${CARDIONODE_SOURCE_DIR}/systemd/${unit}.in" "${target}" @ONLY)
+endforeach()
+foreach(kind sysusers tmpfiles)
+  file(INSTALL DESTINATION "${prefix}/lib/${kind}.d" TYPE FILE RENAME cardionode.conf
+       FILES "${CARDIONODE_SOURCE_DIR}/systemd/cardionode.${kind}")
+endforeach()
+
+# The settings belong to the administrator: an existing file is never changed, a new version goes beside it.
+file(READ "${CARDIONODE_SOURCE_DIR}/conf/node.yaml" settings)
+string(REPLACE "/usr/share/cardionode" "${prefix}/share/cardionode" settings "${settings}")
+set(target "$ENV{DESTDIR}${SYSCONFDIR}/cardionode/node.yaml")
+if(EXISTS "${target}")
+  file(READ "${target}" present)
+  if(NOT present STREQUAL settings)
+    message(STATUS "Keeping your settings: ${target}; the shipped ones are in node.yaml.new beside it")
+    file(WRITE "${target}.new" "${settings}")
+  endif()
+else()
+  message(STATUS "Installing: ${target}")
+  file(WRITE "${target}" "${settings}")
+endif()

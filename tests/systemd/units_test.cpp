@@ -1,0 +1,109 @@
+// What `cmake --install` puts in place: units that systemd accepts, users apart, settings that are never overwritten.
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <sstream>
+
+#include "conf/base/node_settings.h"
+#include "tests/support/process.h"
+#include "tests/support/temporary_folder.h"
+
+namespace cardionode {
+namespace {
+
+using test::Finished;
+using test::TemporaryFolder;
+
+std::string text_of(const std::filesystem::path& file) {
+    std::ifstream in(file);
+    std::ostringstream text;
+    text << in.rdbuf();
+    return text.str();
+}
+
+/// The install step alone, without the programs: stand-ins take their place where systemd looks for them.
+void install_into(const std::filesystem::path& prefix) {
+    const Finished cmake = test::run({"cmake", "-DCMAKE_INSTALL_PREFIX=" + prefix.string(),
+                                      "-DCARDIONODE_SOURCE_DIR=" + std::string(CARDIONODE_SOURCE_DIR), "-P",
+                                      std::string(CARDIONODE_SOURCE_DIR) + "/systemd/install.cmake"});
+    ASSERT_TRUE(cmake.ok()) << cmake.errors;
+    std::filesystem::create_directories(prefix / "bin");
+    for (const char* name : {"cardionode-scp", "cardionode-pipeline"}) {
+        std::ofstream(prefix / "bin" / name) << "#!/bin/sh\n";
+        std::filesystem::permissions(prefix / "bin" / name, std::filesystem::perms(0755));
+    }
+}
+
+class Units : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(Units, AreAcceptedBySystemdWithoutAWarning) {
+    if (!test::installed("systemd-analyze")) GTEST_SKIP() << "systemd-analyze is not installed";
+    const TemporaryFolder folder;
+    install_into(folder.path());
+    const std::string unit = (folder / "lib/systemd/system").string() + "/" + GetParam();
+    const Finished verify = test::run({"systemd-analyze", "verify", "--man=no", unit});
+    EXPECT_TRUE(verify.ok());
+    EXPECT_EQ(verify.errors.find(GetParam()), std::string::npos) << verify.errors;
+}
+
+TEST_P(Units, AreLittleExposed) {
+    if (!test::installed("systemd-analyze")) GTEST_SKIP() << "systemd-analyze is not installed";
+    const TemporaryFolder folder;
+    install_into(folder.path());
+    const std::string unit = (folder / "lib/systemd/system").string() + "/" + GetParam();
+    // The threshold is ten times the score; other hardened services reach 1.7 to 2.1.
+    const Finished security =
+        test::run({"systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=17", unit});
+    EXPECT_TRUE(security.ok()) << security.output;
+    std::cout << security.output.substr(std::min(security.output.size(), security.output.rfind("Overall")));
+}
+
+INSTANTIATE_TEST_SUITE_P(All, Units, ::testing::Values("cardionode-scp.service", "cardionode-pipeline.service"),
+                         [](const auto& param) {
+                             return std::string(param.param).find("scp") == std::string::npos ? "pipeline" : "scp";
+                         });
+
+TEST(Users, AreApartAndShareOneGroup) {
+    if (!test::installed("systemd-sysusers")) GTEST_SKIP() << "systemd-sysusers is not installed";
+    const TemporaryFolder folder;
+    install_into(folder.path());
+    std::filesystem::create_directories(folder / "root/etc");
+    std::ofstream(folder / "root/etc/passwd") << "";
+    std::ofstream(folder / "root/etc/group") << "";
+    const Finished users = test::run({"systemd-sysusers", "--root=" + (folder / "root").string(),
+                                      (folder / "lib/sysusers.d/cardionode.conf").string()});
+    ASSERT_TRUE(users.ok()) << users.errors;
+    const std::string passwd = text_of(folder / "root/etc/passwd");
+    const std::string group = text_of(folder / "root/etc/group");
+    EXPECT_NE(passwd.find("cardionode-scp:"), std::string::npos) << passwd;
+    EXPECT_NE(passwd.find("cardionode-pipeline:"), std::string::npos) << passwd;
+    ASSERT_EQ(group.rfind("cardionode:x:", 0), 0U) << group;
+    const std::string id = group.substr(13, group.find(':', 13) - 13);
+    for (std::istringstream lines(passwd); !lines.eof();) {
+        std::string line;
+        std::getline(lines, line);
+        EXPECT_TRUE(line.empty() || line.find(":" + id + ":cardionode") != std::string::npos) << line;
+    }
+}
+
+TEST(Settings, AreInstalledValidAndPointToTheInstalledBundles) {
+    const TemporaryFolder folder;
+    install_into(folder.path());
+    const auto settings = load_node_settings(folder / "etc/cardionode/node.yaml");
+    ASSERT_TRUE(settings.ok()) << settings.error().message;
+    EXPECT_EQ(settings->pipeline.bundle.string().rfind((folder / "share/cardionode/bundles/").string(), 0), 0U)
+        << settings->pipeline.bundle;
+}
+
+TEST(Settings, OfAnAdministratorAreKept) {
+    const TemporaryFolder folder;
+    install_into(folder.path());
+    const std::filesystem::path file = folder / "etc/cardionode/node.yaml";
+    std::ofstream(file) << "scp:\n  port: 104\n";
+    install_into(folder.path());
+    EXPECT_EQ(text_of(file), "scp:\n  port: 104\n");
+    EXPECT_NE(text_of(file.string() + ".new"), "") << "the shipped settings stand beside the edited ones";
+}
+
+}  // namespace
+}  // namespace cardionode
