@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "tests/support/free_port.h"
+#include "tests/support/pacs.h"
 #include "tests/support/process.h"
 #include "tests/support/scanner.h"
 #include "tests/support/temporary_folder.h"
@@ -95,6 +96,28 @@ TEST(Scanner, GetsNoAnswerFromAPeerThatIsNotThere) {
     Scanner scanner(free_port(), {instance});
     EXPECT_FALSE(scanner.accepted());
     EXPECT_EQ(scanner.store(instance), std::nullopt);
+}
+
+TEST(Pacs, HoldsWhatItWasSentAcrossARestart) {
+    if (!Orthanc::available()) GTEST_SKIP() << "Orthanc is not installed";
+    const TemporaryFolder folder;
+    Orthanc pacs(folder / "pacs");
+    pacs.start();
+    const Instance instance = read_instance(cta_folder() / "IM0082.dcm");
+    Scanner::Options options;
+    options.called_ae_title = pacs.ae_title();
+    EXPECT_EQ(send_all(pacs.port(), {instance}, options).at(instance.sop_instance_uid), 0);
+    pacs.stop();
+    EXPECT_FALSE(listens(pacs.port()));
+    pacs.start();
+    const auto held = pacs.instances();
+    ASSERT_EQ(held.size(), 1U);
+    EXPECT_EQ(held[0].sop_instance_uid, instance.sop_instance_uid);
+    EXPECT_EQ(held[0].sop_class_uid, instance.sop_class_uid);
+    EXPECT_EQ(held[0].modality, "CT");
+    EXPECT_EQ(pacs.counts(), (std::map<std::string, int>{{"CT", 1}}));
+    pacs.download(held[0], folder / "back.dcm");
+    EXPECT_EQ(read_instance(folder / "back.dcm").sop_instance_uid, instance.sop_instance_uid);
 }
 
 }  // namespace
