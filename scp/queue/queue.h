@@ -117,8 +117,8 @@ struct ClaimedOutput {
 struct RetryPolicy {
     Milliseconds first{30'000};
     Milliseconds longest{3'600'000};
-    int max_attempts = 5;                       ///< 0: no limit
-    std::optional<Milliseconds> give_up_after;  ///< since the row was made
+    int max_attempts = 5;                                      ///< 0: no limit
+    std::optional<Milliseconds> give_up_after = std::nullopt;  ///< since the row was made
 };
 
 struct StudyRow {
@@ -276,8 +276,9 @@ public:
     /// study whose result is there already only sends again. Reject: the study is receiving, being worked on or done.
     Result<void> retry(const std::string& study_key);
 
+    struct State;  ///< in session.h, for the parts of this folder
+
 private:
-    struct State;
     explicit Queue(std::unique_ptr<State> state);
     std::unique_ptr<State> state_;
 };

@@ -1,0 +1,327 @@
+// The receiver's half of the queue: instances come in, series and studies become complete, late images.
+#include <map>
+
+#include <fmt/format.h>
+
+#include "scp/queue/session.h"
+#include "scp/queue/study_key.h"
+
+namespace cardionode {
+namespace {
+
+using State = Queue::State;
+
+/// What one call brought to one study.
+struct Arrived {
+    int instances = 0;
+    int conflicts = 0;
+    std::int64_t bytes = 0;
+};
+
+struct StudyRef {
+    std::int64_t row = 0;
+    std::string key;
+    bool made = false;
+};
+
+void require_named(const ReceivedInstance& instance) {
+    if (instance.study_instance_uid.empty() || instance.series_instance_uid.empty() ||
+        instance.sop_instance_uid.empty() || instance.sha256.empty() || instance.file.empty()) {
+        throw Failure{bug_error("an instance without UID, checksum or file name")};
+    }
+}
+
+/// The outcome of a file that the queue holds already, under exactly this name.
+std::optional<Ingested> known_file(State& state, const ReceivedInstance& instance) {
+    Query row = state.query(
+        "SELECT i.conflict, i.sop_instance_uid, i.sha256, s.key FROM instances i JOIN studies s ON s.id = i.study_id "
+        "WHERE i.file = ?",
+        instance.file);
+    if (!row.next()) return std::nullopt;
+    if (row.text(1) != instance.sop_instance_uid || row.text(2) != instance.sha256) {
+        throw Failure{bug_error("the file name " + instance.file + " is taken by another instance")};
+    }
+    return Ingested{row.integer(0) ? IngestOutcome::Conflict : IngestOutcome::Stored, row.text(3), instance.file};
+}
+
+/// The outcome when the same content is held in another file; `conflict` becomes true when the UID is taken.
+std::optional<Ingested> known_content(State& state, const ReceivedInstance& instance, bool& conflict) {
+    {
+        Query first = state.query(
+            "SELECT i.sha256, i.file, s.study_instance_uid, s.key FROM instances i JOIN studies s ON s.id = i.study_id "
+            "WHERE i.sop_instance_uid = ? AND i.conflict = 0",
+            instance.sop_instance_uid);
+        conflict = first.next();
+        if (conflict && first.text(0) == instance.sha256 && first.text(2) == instance.study_instance_uid) {
+            return Ingested{IngestOutcome::Duplicate, first.text(3), first.text(1)};
+        }
+    }
+    if (!conflict) return std::nullopt;
+    Query beside = state.query(
+        "SELECT i.file, s.key FROM instances i JOIN studies s ON s.id = i.study_id "
+        "WHERE i.sop_instance_uid = ? AND i.sha256 = ? AND s.study_instance_uid = ? AND i.conflict = 1",
+        instance.sop_instance_uid, instance.sha256, instance.study_instance_uid);
+    if (!beside.next()) return std::nullopt;
+    return Ingested{IngestOutcome::Duplicate, beside.text(1), beside.text(0)};
+}
+
+StudyRef find_or_make_study(State& state, const ReceivedInstance& instance) {
+    {
+        Query row =
+            state.query("SELECT id, key FROM studies WHERE study_instance_uid = ?", instance.study_instance_uid);
+        if (row.next()) return {row.integer(0), row.text(1), false};
+    }
+    const std::int64_t now = state.now();
+    // The key is made from the row number, which is known only after the insert; until then the UID stands in.
+    state.run(
+        "INSERT INTO studies (key, study_instance_uid, state, first_received, last_received, quiet_since, state_since, "
+        "calling_ae_title, called_ae_title, peer_address) VALUES (?1, ?1, 'receiving', ?2, ?2, ?2, ?2, ?3, ?4, ?5)",
+        instance.study_instance_uid, now, instance.calling_ae_title, instance.called_ae_title, instance.peer_address);
+    StudyRef study{state.database.last_insert_id(), {}, true};
+    study.key = make_study_key(study.row);
+    state.run("UPDATE studies SET key = ? WHERE id = ?", study.key, study.row);
+    state.event(study.row, "receiving",
+                fmt::format("first instance from {}",
+                            instance.calling_ae_title.empty() ? "an unnamed sender" : instance.calling_ae_title));
+    return study;
+}
+
+std::int64_t find_or_make_series(State& state, std::int64_t study, const ReceivedInstance& instance, bool conflict) {
+    const std::int64_t found = state.number(0, "SELECT id FROM series WHERE study_id = ? AND series_instance_uid = ?",
+                                            study, instance.series_instance_uid);
+    const std::int64_t now = state.now();
+    if (found == 0) {
+        state.run("INSERT INTO series (study_id, series_instance_uid, modality, quiet_since) VALUES (?, ?, ?, ?)",
+                  study, instance.series_instance_uid, instance.modality, now);
+        return state.database.last_insert_id();
+    }
+    if (conflict) {
+        // Nothing that the pipeline will see came in; but while the series is open, its sender is still busy.
+        state.run("UPDATE series SET quiet_since = ? WHERE id = ? AND closed_at IS NULL", now, found);
+    } else {
+        state.run("UPDATE series SET quiet_since = ?, closed_at = NULL WHERE id = ?", now, found);
+    }
+    return found;
+}
+
+void insert_instance(State& state, const StudyRef& study, const ReceivedInstance& instance, bool conflict) {
+    const std::int64_t series = find_or_make_series(state, study.row, instance, conflict);
+    state.run(
+        "INSERT INTO instances (study_id, series_id, sop_instance_uid, sop_class_uid, transfer_syntax_uid, modality, "
+        "sha256, file, bytes, conflict, revision, calling_ae_title, peer_address, received_at) "
+        "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, (SELECT revision FROM studies WHERE id = ?1), ?11, ?12, ?13)",
+        study.row, series, instance.sop_instance_uid, instance.sop_class_uid, instance.transfer_syntax_uid,
+        instance.modality, instance.sha256, instance.file, instance.bytes, conflict, instance.calling_ae_title,
+        instance.peer_address, to_number(instance.received_at));
+}
+
+/// See "A late image" in schema.sql.
+void begin_revision(State& state, std::int64_t study, int old_revision, int late) {
+    state.run(
+        "UPDATE jobs SET state = 'outdated', lease_token = NULL, lease_until = NULL, finished_at = ? "
+        "WHERE study_id = ? AND revision = ? AND state <> 'done'",
+        state.now(), study, old_revision);
+    const std::int64_t withdrawn = state.run(
+        "UPDATE outbox SET state = 'withdrawn' WHERE study_id = ? AND state IN ('waiting', 'set_aside')", study);
+    state.run("UPDATE studies SET revision = revision + 1, last_error = '', outcome = '' WHERE id = ?", study);
+    state.set_state(study, StudyState::Receiving);
+    state.event(
+        study, "late_image",
+        fmt::format(
+            "{} more {}: revision {} begins{}", late, late == 1 ? "instance" : "instances", old_revision + 1,
+            withdrawn ? fmt::format(", {} unsent outputs of revision {} are withdrawn", withdrawn, old_revision) : ""));
+}
+
+void reopen(State& state, std::int64_t study, int late) {
+    StudyState found{};
+    int revision = 0;
+    bool was_claimed = false;
+    {
+        Query row = state.query(
+            "SELECT s.state, s.revision, coalesce((SELECT claims FROM jobs j WHERE j.study_id = s.id AND "
+            "j.revision = s.revision), 0) FROM studies s WHERE s.id = ?",
+            study);
+        row.next();
+        found = study_state_from(row.text(0));
+        revision = row.small(1);
+        was_claimed = row.integer(2) > 0;
+    }
+    if (found == StudyState::Receiving) return;
+    if (was_claimed) return begin_revision(state, study, revision, late);
+    state.run("DELETE FROM jobs WHERE study_id = ? AND revision = ?", study, revision);
+    state.run("UPDATE studies SET last_error = '', outcome = '' WHERE id = ?", study);
+    state.set_state(study, StudyState::Receiving);
+    state.event(study, "receiving", "more instances before the study was taken up");
+}
+
+void update_study(State& state, std::int64_t study, const Arrived& arrived) {
+    const std::int64_t now = state.now();
+    if (arrived.instances > 0) reopen(state, study, arrived.instances);
+    state.run(
+        "UPDATE studies SET instances = instances + ?2, conflicts = conflicts + ?3, bytes = bytes + ?4, "
+        "last_received = ?5, quiet_since = CASE state WHEN 'receiving' THEN ?5 ELSE quiet_since END WHERE id = ?1",
+        study, arrived.instances, arrived.conflicts, arrived.bytes, now);
+    if (arrived.conflicts > 0) {
+        state.event(study, "conflict",
+                    fmt::format("{} {} under a UID that was there with other content: kept beside, not used",
+                                arrived.conflicts, arrived.conflicts == 1 ? "instance" : "instances"));
+    }
+}
+
+/// All series are closed: hands the study to the pipeline. @return false: it has nothing to hand over, set aside
+bool make_ready(State& state, std::int64_t study, std::string_view why) {
+    int instances = 0;
+    int conflicts = 0;
+    int revision = 0;
+    {
+        Query row = state.query("SELECT instances, conflicts, revision FROM studies WHERE id = ?", study);
+        row.next();
+        instances = row.small(0);
+        conflicts = row.small(1);
+        revision = row.small(2);
+    }
+    if (instances == 0) {
+        state.set_study_aside(study, fmt::format("none of its {} instances can be used: each has a UID that an earlier "
+                                                 "instance has with other content or in another study",
+                                                 conflicts));
+        return false;
+    }
+    const std::int64_t now = state.now();
+    state.run("INSERT INTO jobs (study_id, revision, state, ready_at, not_before) VALUES (?1, ?2, 'ready', ?3, ?3)",
+              study, revision, now);
+    state.set_state(study, StudyState::Ready);
+    state.event(
+        study, "ready",
+        fmt::format("revision {}: {} {} {}", revision, instances, instances == 1 ? "instance" : "instances", why));
+    return true;
+}
+
+std::vector<std::pair<std::int64_t, std::string>> rows_and_texts(Query& query) {
+    std::vector<std::pair<std::int64_t, std::string>> out;
+    while (query.next()) out.emplace_back(query.integer(0), query.text(1));
+    return out;
+}
+
+}  // namespace
+
+Result<std::vector<Ingested>> Queue::add_instances(std::span<const ReceivedInstance> instances) {
+    State& state = *state_;
+    return state.change("adding received instances to the queue", [&] {
+        std::vector<Ingested> out;
+        out.reserve(instances.size());
+        std::map<std::int64_t, Arrived> arrived;
+        for (const ReceivedInstance& instance : instances) {
+            require_named(instance);
+            if (auto known = known_file(state, instance)) {
+                out.push_back(*std::move(known));
+                continue;
+            }
+            bool conflict = false;
+            if (auto known = known_content(state, instance, conflict)) {
+                out.push_back(*std::move(known));
+                continue;
+            }
+            const StudyRef study = find_or_make_study(state, instance);
+            insert_instance(state, study, instance, conflict);
+            Arrived& counts = arrived[study.row];
+            ++(conflict ? counts.conflicts : counts.instances);
+            counts.bytes += instance.bytes;
+            out.push_back({conflict ? IngestOutcome::Conflict : IngestOutcome::Stored, study.key, instance.file});
+        }
+        for (const auto& [study, counts] : arrived) update_study(state, study, counts);
+        return out;
+    });
+}
+
+Result<void> Queue::still_arriving(std::span<const std::string> study_keys) {
+    State& state = *state_;
+    return state.change("noting that studies still arrive", [&] {
+        for (const std::string& key : study_keys) {
+            state.run("UPDATE studies SET quiet_since = ? WHERE key = ? AND state = 'receiving'", state.now(), key);
+            state.run(
+                "UPDATE series SET quiet_since = ? WHERE closed_at IS NULL AND study_id = "
+                "(SELECT id FROM studies WHERE key = ? AND state = 'receiving')",
+                state.now(), key);
+        }
+    });
+}
+
+Result<std::vector<std::string>> Queue::close_quiet(Milliseconds series_quiet, Milliseconds study_quiet) {
+    State& state = *state_;
+    return state.change("completing studies", [&] {
+        const std::int64_t now = state.now();
+        // A clock that was set back must not keep a study open until the old time comes again.
+        state.run("UPDATE studies SET quiet_since = ?1 WHERE state = 'receiving' AND quiet_since > ?1", now);
+        state.run(
+            "UPDATE series SET quiet_since = ?1 WHERE closed_at IS NULL AND quiet_since > ?1 AND study_id IN "
+            "(SELECT id FROM studies WHERE state = 'receiving')",
+            now);
+        std::vector<std::pair<std::int64_t, std::string>> closed;
+        {
+            Query query = state.query(
+                "SELECT e.id, e.modality FROM studies s JOIN series e ON e.study_id = s.id "
+                "WHERE s.state = 'receiving' AND e.closed_at IS NULL AND e.quiet_since <= ?",
+                now - series_quiet.count());
+            closed = rows_and_texts(query);
+        }
+        for (const auto& [series, modality] : closed) {
+            state.run("UPDATE series SET closed_at = ? WHERE id = ?", now, series);
+            const auto study = state.number(0, "SELECT study_id FROM series WHERE id = ?", series);
+            const auto count = state.number(0, "SELECT count(*) FROM instances WHERE series_id = ?", series);
+            state.event(study, "series_complete",
+                        fmt::format("{} series with {} {}", modality.empty() ? "a" : modality, count,
+                                    count == 1 ? "instance" : "instances"));
+        }
+        std::vector<std::pair<std::int64_t, std::string>> quiet;
+        {
+            Query query = state.query(
+                "SELECT s.id, s.key FROM studies s WHERE s.state = 'receiving' AND s.quiet_since <= ? AND NOT EXISTS "
+                "(SELECT 1 FROM series e WHERE e.study_id = s.id AND e.closed_at IS NULL) ORDER BY s.id",
+                now - study_quiet.count());
+            quiet = rows_and_texts(query);
+        }
+        std::vector<std::string> ready;
+        for (auto& [study, key] : quiet) {
+            if (make_ready(state, study, "complete")) ready.push_back(std::move(key));
+        }
+        return ready;
+    });
+}
+
+Result<void> Queue::force_complete(const std::string& study_key) {
+    State& state = *state_;
+    return state.change("completing study " + study_key, [&] {
+        const std::int64_t study = state.study_row(study_key);
+        if (state.number(0, "SELECT state = 'receiving' FROM studies WHERE id = ?", study) == 0) {
+            throw Failure{reject_error("it is not receiving any more")};
+        }
+        state.run("UPDATE series SET closed_at = ? WHERE study_id = ? AND closed_at IS NULL", state.now(), study);
+        make_ready(state, study, "completed on request");
+    });
+}
+
+Result<std::optional<InstanceRow>> Queue::find_instance(const std::string& sop_instance_uid) {
+    State& state = *state_;
+    return state.look("looking an instance up", [&]() -> std::optional<InstanceRow> {
+        Query row = state.query(
+            "SELECT e.series_instance_uid, i.sop_class_uid, i.transfer_syntax_uid, i.modality, i.sha256, i.file, "
+            "i.bytes FROM instances i JOIN series e ON e.id = i.series_id "
+            "WHERE i.sop_instance_uid = ? AND i.conflict = 0",
+            sop_instance_uid);
+        if (!row.next()) return std::nullopt;
+        return InstanceRow{row.text(0), sop_instance_uid, row.text(1),    row.text(2), row.text(3),
+                           row.text(4), row.text(5),      row.integer(6), false};
+    });
+}
+
+Result<std::vector<std::string>> Queue::known_files() {
+    State& state = *state_;
+    return state.look("listing the files of the queue", [&] {
+        std::vector<std::string> out;
+        Query row = state.query("SELECT file FROM instances ORDER BY file");
+        while (row.next()) out.push_back(row.text(0));
+        return out;
+    });
+}
+
+}  // namespace cardionode

@@ -1,0 +1,104 @@
+#include "scp/queue/schema.h"
+
+#include <fmt/format.h>
+
+namespace cardionode {
+namespace {
+
+// Each later version adds one line here, changes schema.sql to match, and raises `newest`. A migration is never edited
+// after a release: files of hospitals have gone through it.
+constexpr std::span<const Migration> kMigrations{};
+
+Error newer(int found, int known) {
+    return config_error(
+        fmt::format("the queue has schema version {}, this program knows up to {}: it was written by a newer version "
+                    "of cardionode; install that version again",
+                    found, known));
+}
+
+Error older(int found, const Schema& schema) {
+    return config_error(fmt::format(
+        "the queue has schema version {}, this program migrates from {} on: start a version of cardionode in between "
+        "first",
+        found, schema.oldest));
+}
+
+Result<void> stamp(Database& database, int version, Moment now) {
+    auto insert = database.prepare("INSERT INTO schema_version (version, applied_at) VALUES (?, ?)");
+    if (!insert) return std::move(insert).error();
+    return insert->bind(version, static_cast<std::int64_t>(now.time_since_epoch().count())).run();
+}
+
+Result<std::int64_t> number(Database& database, std::string_view sql) {
+    auto query = database.prepare(sql);
+    if (!query) return std::move(query).error();
+    auto row = query->step();
+    if (!row) return std::move(row).error();
+    return *row ? query->integer(0) : 0;
+}
+
+}  // namespace
+
+const Schema& queue_schema() {
+    static const Schema schema{.newest = 1, .oldest = 1, .fresh = kQueueSchemaSql, .migrations = kMigrations};
+    return schema;
+}
+
+Result<int> schema_version(Database& database) {
+    auto tables = number(database, "SELECT count(*) FROM sqlite_master WHERE type = 'table'");
+    if (!tables) return std::move(tables).error();
+    if (*tables == 0) return 0;
+    auto stamped = number(database,
+                          "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name IN ('schema_version', "
+                          "'studies', 'instances')");
+    if (!stamped) return std::move(stamped).error();
+    if (*stamped != 3) return config_error("this SQLite database is not a queue of cardionode; is the path right?");
+    auto version = number(database, "SELECT max(version) FROM schema_version");
+    if (!version) return std::move(version).error();
+    return static_cast<int>(*version);
+}
+
+Result<void> migrate(Database& database, const Schema& schema, Moment now) {
+    {
+        // The usual case, without the writer's lock: a service that starts does not wait for another's transaction.
+        auto version = schema_version(database);
+        if (!version) return std::move(version).error();
+        if (*version == schema.newest) return {};
+    }
+    auto transaction = Transaction::begin(database);
+    if (!transaction) return std::move(transaction).error();
+    auto version = schema_version(database);  // again: another process may have been faster
+    if (!version) return std::move(version).error();
+    if (*version > schema.newest) return newer(*version, schema.newest);
+    if (*version == 0) {
+        if (auto made = database.execute(schema.fresh); !made) return made;
+        if (auto stamped = stamp(database, schema.newest, now); !stamped) return stamped;
+        return transaction->commit();
+    }
+    if (*version < schema.oldest) return older(*version, schema);
+    for (const Migration& migration : schema.migrations) {
+        if (migration.to <= *version) continue;
+        const auto doing = fmt::format("migrating the queue to schema version {}", migration.to);
+        if (migration.to != *version + 1) return bug_error(doing + ": a migration is missing");
+        if (auto done = database.execute(migration.sql); !done) return std::move(done).error().in(doing);
+        if (auto stamped = stamp(database, migration.to, now); !stamped) return std::move(stamped).error().in(doing);
+        version = migration.to;
+    }
+    if (*version != schema.newest) return bug_error("migrating the queue: the last migration is missing");
+    return transaction->commit();
+}
+
+Result<void> require_current(Database& database, const Schema& schema) {
+    auto version = schema_version(database);
+    if (!version) return std::move(version).error();
+    if (*version > schema.newest) return newer(*version, schema.newest);
+    if (*version < schema.newest) {
+        return config_error(
+            fmt::format("the queue has schema version {}, this program needs {}: start the services of this version "
+                        "once, they bring it up to date",
+                        *version, schema.newest));
+    }
+    return {};
+}
+
+}  // namespace cardionode

@@ -1,0 +1,1 @@
+#include "tests/scp/queue/queue_fixture.h"
