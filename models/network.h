@@ -75,11 +75,11 @@ NetworkOptions network_options(const BundleManifest& manifest);
 
 /// Reads sizes, channels and heads from the tensors of a checkpoint, in any of the name forms that load_state takes.
 /// A checkpoint with a single unnamed head gives it the name `single_head`.
-/// @param type     swin_unetr | plain_conv_unet
-/// @param strides  plain_conv_unet: stride of each stage; empty: those of the transposed convolutions, first stage 1
-/// Config: tensors are missing, or the strides contradict the tensors.
+/// The strides of a PlainConvUNet are those of its transposed convolutions. The merging order of a SwinUNETR cannot be
+/// seen in the tensors and stays at its default.
+/// @param type  swin_unetr | plain_conv_unet
+/// Config: tensors are missing.
 Result<NetworkOptions> infer_network_options(const std::string& type, const NamedTensors& tensors,
-                                             const std::vector<std::array<std::int64_t, 3>>& strides = {},
                                              const std::string& single_head = "out");
 
 /// Copies a checkpoint into the network. Tolerated: the aliases that nnU-Net stores (all_modules, decoder.encoder), a

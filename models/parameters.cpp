@@ -153,8 +153,7 @@ Result<NetworkOptions> infer_swin(const NamedTensors& tensors) {
     return options;
 }
 
-Result<NetworkOptions> infer_unet(const NamedTensors& tensors,
-                                  const std::vector<std::array<std::int64_t, 3>>& strides) {
+Result<NetworkOptions> infer_unet(const NamedTensors& tensors) {
     NetworkOptions options;
     options.architecture.type = "plain_conv_unet";
     auto& features = options.architecture.features;
@@ -174,9 +173,6 @@ Result<NetworkOptions> infer_unet(const NamedTensors& tensors,
         if (!up) return config_error("no tensor decoder.transpconvs." + std::to_string(i) + ".weight");
         own[ups - i] = {up->size(2), up->size(3), up->size(4)};
     }
-    if (!strides.empty() && strides != own) {
-        return config_error("the strides given are not those of the transposed convolutions in the file");
-    }
     static const std::regex head_name("seg_layers\\.([^.]+)\\.0\\.weight");
     for (const auto& [name, tensor] : tensors) {
         std::smatch match;
@@ -191,11 +187,10 @@ Result<NetworkOptions> infer_unet(const NamedTensors& tensors,
 }  // namespace
 
 Result<NetworkOptions> infer_network_options(const std::string& type, const NamedTensors& tensors,
-                                             const std::vector<std::array<std::int64_t, 3>>& strides,
                                              const std::string& single_head) {
     const PlainState state = plain_state(tensors, single_head);
     if (type == "swin_unetr") return infer_swin(state.tensors);
-    if (type == "plain_conv_unet") return infer_unet(state.tensors, strides);
+    if (type == "plain_conv_unet") return infer_unet(state.tensors);
     return config_error("architecture: expected swin_unetr or plain_conv_unet, found '" + type + "'");
 }
 

@@ -1,0 +1,80 @@
+#include <algorithm>
+#include <map>
+#include <memory>
+
+#include <fmt/format.h>
+
+#include "conf/command/command.h"
+#include "conf/command/models_forward.h"
+
+namespace cardionode {
+namespace {
+
+/// The numbers of "1 2 2 2", "1,1,1 2,2,2" or "[[1,1,1],[2,2,2]]".
+std::vector<std::int64_t> numbers_in(const std::vector<std::string>& texts) {
+    std::vector<std::int64_t> numbers;
+    for (const std::string& text : texts) {
+        if (text.find_first_not_of("0123456789,;x[]() ") != std::string::npos) {
+            throw CLI::ValidationError("--strides", "expected whole numbers, found " + text);
+        }
+        for (std::size_t at = 0; (at = text.find_first_of("0123456789", at)) != std::string::npos;) {
+            const std::size_t end = std::min(text.find_first_not_of("0123456789", at), text.size());
+            if (end - at > 2) throw CLI::ValidationError("--strides", "expected numbers below 100");
+            numbers.push_back(std::stoi(text.substr(at, end - at)));
+            at = end;
+        }
+    }
+    return numbers;
+}
+
+void add_forward(CLI::App& models) {
+    CLI::App* command = models.add_subcommand("forward", "Run one network on a tensor file and write its logits");
+    auto options = std::make_shared<ForwardOptions>();
+    auto strides = std::make_shared<std::vector<std::string>>();
+    command->add_option("--arch", options->architecture, "Architecture")
+        ->required()
+        ->check(CLI::IsMember({"swin_unetr", "plain_conv_unet"}));
+    command->add_option("--weights", options->weights, "safetensors with the weights (state.*, or the tensors alone)")
+        ->required();
+    command->add_option("--input", options->input, "safetensors with the tensor 'input' [N, C, D, H, W]")->required();
+    command->add_option("--output", options->output, "safetensors to write: output.<head>, or output.<level>")
+        ->required();
+    const std::map<std::string, std::string> orders = {
+        {"monai_0_9", "monai_0_9"},         {"monai_1_5", "monai_1_5"},        {"v2", "v2"},
+        {"merging_until_1.4", "monai_0_9"}, {"merging_from_1.5", "monai_1_5"}, {"mergingv2", "v2"}};
+    command
+        ->add_option("--merging", options->merging,
+                     "Patch merging: monai_0_9 (MONAI 0.9 to 1.4), monai_1_5 (default) or v2; the names of the "
+                     "reference file, merging_until_1.4, merging_from_1.5 and mergingv2, mean the same")
+        ->transform(CLI::Transformer(orders))
+        ->check(CLI::IsMember({"monai_0_9", "monai_1_5", "v2"}));
+    command->add_option("--window", options->window, "Slide a window of this side over the input")
+        ->check(CLI::Range(8, 1024));
+    command->add_option("--overlap", options->overlap, "Of neighbouring windows (default 0.5)")
+        ->check(CLI::Range(0.0, 0.9));
+    command->add_option("--blending", options->blending, "gaussian (default) or constant")
+        ->check(CLI::IsMember({"gaussian", "constant"}));
+    command->add_option("--strides", *strides,
+                        "plain_conv_unet: one or three a stage, like 1 2 2 or 1,1,1 2,2,2 2,2,1; "
+                        "default: as the tensors tell");
+    command->add_option("--device", options->device, "cpu (default), cuda, cuda:N or auto");
+    command->add_option("--threads", options->threads, "CPU threads; 0 (default): all cores")
+        ->check(CLI::Range(0, 256));
+    add_example(*command,
+                "cardionode models forward --arch swin_unetr --weights w.safetensors --input x.safetensors \\\n"
+                "    --output y.safetensors --merging monai_1_5 --window 64 --overlap 0.5");
+    command->callback([options, strides] {
+        options->strides = numbers_in(*strides);
+        finish(run_models_forward(*options));
+    });
+}
+
+}  // namespace
+
+void register_models_commands(CLI::App& app) {
+    CLI::App* models = app.add_subcommand("models", "Networks and model bundles");
+    models->require_subcommand(1);
+    add_forward(*models);
+}
+
+}  // namespace cardionode
