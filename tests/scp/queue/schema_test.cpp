@@ -1,1 +1,184 @@
+#include "scp/queue/schema.h"
+
+#include <thread>
+
+#include "scp/queue/study_key.h"
 #include "tests/scp/queue/queue_fixture.h"
+
+using namespace cardionode;
+using namespace cardionode::test;
+using testing::HasSubstr;
+
+namespace {
+
+constexpr Moment kNow{Milliseconds(1'700'000'000'000)};
+
+// A queue as an invented program of long ago left it, and the way from there to an invented version 3.
+constexpr auto kInventedOne =
+    "CREATE TABLE schema_version (version INTEGER NOT NULL PRIMARY KEY, applied_at INTEGER NOT NULL);"
+    "CREATE TABLE studies (id INTEGER PRIMARY KEY, name TEXT);"
+    "CREATE TABLE instances (id INTEGER PRIMARY KEY, study INTEGER);"
+    "INSERT INTO schema_version VALUES (1, 5);"
+    "INSERT INTO studies VALUES (1, 'first'), (2, 'second');";
+constexpr Migration kInventedWay[] = {
+    {2, "ALTER TABLE studies ADD COLUMN state TEXT NOT NULL DEFAULT 'done';"},
+    {3, "CREATE TABLE jobs (id INTEGER PRIMARY KEY); INSERT INTO jobs SELECT id FROM studies WHERE state = 'done';"}};
+const Schema kInvented{.newest = 3, .oldest = 1, .fresh = "", .migrations = kInventedWay};
+
+Database open_plain(const std::filesystem::path& file) { return must(Database::open(file, true)); }
+
+std::int64_t number(Database& database, std::string_view sql) {
+    auto query = must(database.prepare(sql));
+    return must(query.step()) ? query.integer(0) : -1;
+}
+
+}  // namespace
+
+TEST(Schema, ANewFileGetsTheNewestVersionAndIsLeftAloneAfterwards) {
+    const TemporaryFolder folder;
+    const auto file = folder / "queue.db";
+    { EXPECT_EQ(must(must(Queue::open(file)).status()).schema_version, queue_schema().newest); }
+    { EXPECT_EQ(must(must(Queue::open(file)).status()).schema_version, queue_schema().newest); }
+    Database database = open_plain(file);
+    EXPECT_EQ(number(database, "SELECT count(*) FROM schema_version"), 1);
+}
+
+TEST(Schema, AnOlderFileIsMigratedStepByStepAndKeepsItsRows) {
+    const TemporaryFolder folder;
+    Database database = open_plain(folder / "old.db");
+    must(database.execute(kInventedOne));
+    must(migrate(database, kInvented, kNow));
+    EXPECT_EQ(must(schema_version(database)), 3);
+    EXPECT_EQ(number(database, "SELECT count(*) FROM studies WHERE state = 'done'"), 2);
+    EXPECT_EQ(number(database, "SELECT count(*) FROM jobs"), 2);
+    EXPECT_EQ(number(database, "SELECT applied_at FROM schema_version WHERE version = 1"), 5);
+    EXPECT_EQ(number(database, "SELECT applied_at FROM schema_version WHERE version = 3"), 1'700'000'000'000);
+    must(migrate(database, kInvented, kNow));
+    EXPECT_EQ(number(database, "SELECT count(*) FROM jobs"), 2) << "a migration ran twice";
+}
+
+TEST(Schema, AMigrationThatFailsHalfwayLeavesTheFileAsItWas) {
+    const TemporaryFolder folder;
+    Database database = open_plain(folder / "old.db");
+    must(database.execute(kInventedOne));
+    const Migration broken[] = {kInventedWay[0], {3, "CREATE TABLE jobs (id INTEGER); INSERT INTO nowhere VALUES (1)"}};
+    const auto failed = migrate(database, {.newest = 3, .oldest = 1, .fresh = "", .migrations = broken}, kNow);
+    ASSERT_FALSE(failed);
+    EXPECT_THAT(failed.error().message, HasSubstr("migrating the queue to schema version 3"));
+    EXPECT_EQ(must(schema_version(database)), 1);
+    EXPECT_EQ(number(database, "SELECT count(*) FROM sqlite_master WHERE name = 'jobs'"), 0);
+    EXPECT_EQ(number(database, "SELECT count(*) FROM pragma_table_info('studies') WHERE name = 'state'"), 0);
+}
+
+TEST(Schema, AHoleInTheMigrationsIsABug) {
+    const TemporaryFolder folder;
+    Database database = open_plain(folder / "old.db");
+    must(database.execute(kInventedOne));
+    const auto hole = migrate(
+        database, {.newest = 3, .oldest = 1, .fresh = "", .migrations = std::span(kInventedWay).subspan(1)}, kNow);
+    EXPECT_EQ(hole.error().kind, ErrorKind::Bug);
+}
+
+TEST(Schema, AVersionBeforeTheOldestKnownIsRefused) {
+    const TemporaryFolder folder;
+    Database database = open_plain(folder / "old.db");
+    must(database.execute(kInventedOne));
+    const auto old = migrate(
+        database, {.newest = 3, .oldest = 2, .fresh = "", .migrations = std::span(kInventedWay).subspan(1)}, kNow);
+    EXPECT_EQ(old.error().kind, ErrorKind::Config);
+    EXPECT_THAT(old.error().message, HasSubstr("schema version 1"));
+}
+
+TEST(Schema, AFileOfANewerProgramIsRefusedInEveryMode) {
+    const TemporaryFolder folder;
+    const auto file = folder / "queue.db";
+    must(Queue::open(file));
+    { must(open_plain(file).execute("INSERT INTO schema_version VALUES (99, 0)")); }
+    for (const auto mode :
+         {QueueOptions::Mode::MakeOrMigrate, QueueOptions::Mode::MustExist, QueueOptions::Mode::ReadOnly}) {
+        const auto refused = Queue::open(file, system_clock(), {.mode = mode});
+        ASSERT_FALSE(refused);
+        EXPECT_EQ(refused.error().kind, ErrorKind::Config);
+        EXPECT_THAT(refused.error().message, HasSubstr("schema version 99"));
+        EXPECT_THAT(refused.error().message, HasSubstr(file.string()));
+    }
+}
+
+TEST(Schema, ThoseWhoMayNotChangeTheFileDoNotMigrateIt) {
+    const TemporaryFolder folder;
+    Database database = open_plain(folder / "old.db");
+    must(database.execute(kInventedOne));
+    EXPECT_EQ(require_current(database, kInvented).error().kind, ErrorKind::Config);
+    EXPECT_EQ(must(schema_version(database)), 1);
+}
+
+TEST(Schema, ADatabaseOfAnotherProgramIsRefusedAndLeftAlone) {
+    const TemporaryFolder folder;
+    const auto file = folder / "orthanc.db";
+    { must(open_plain(file).execute("CREATE TABLE Resources (internalId INTEGER)")); }
+    const auto refused = Queue::open(file);
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().kind, ErrorKind::Config);
+    EXPECT_THAT(refused.error().message, HasSubstr("not a queue of cardionode"));
+    Database database = open_plain(file);
+    EXPECT_EQ(number(database, "SELECT count(*) FROM sqlite_master WHERE type = 'table'"), 1);
+}
+
+TEST(Schema, AnAbsentFileIsNamedAndNotMadeByTheOperatorsModes) {
+    const TemporaryFolder folder;
+    for (const auto mode : {QueueOptions::Mode::MustExist, QueueOptions::Mode::ReadOnly}) {
+        const auto absent = Queue::open(folder / "queue.db", system_clock(), {.mode = mode});
+        ASSERT_FALSE(absent);
+        EXPECT_EQ(absent.error().kind, ErrorKind::Config);
+        EXPECT_THAT(absent.error().message, HasSubstr("has cardionode-scp been started?"));
+    }
+    EXPECT_FALSE(std::filesystem::exists(folder / "queue.db"));
+}
+
+TEST(Schema, TheReadOnlyModeReadsBesideARunningServiceAndCannotWrite) {
+    const TemporaryFolder folder;
+    Queue service = must(Queue::open(folder / "queue.db"));
+    const auto instance = make_instance("1", "1", 1);
+    const std::string key = must(service.add_instances({&instance, 1})).at(0).study_key;
+    Queue reader = must(Queue::open(folder / "queue.db", system_clock(), {.mode = QueueOptions::Mode::ReadOnly}));
+    EXPECT_EQ(must(reader.study(key))->instances, 1);
+    EXPECT_FALSE(reader.force_complete(key));
+    EXPECT_EQ(must(service.study(key))->state, StudyState::Receiving);
+}
+
+TEST(Schema, SeveralProgramsMayMakeTheFileAtTheSameTime) {
+    const TemporaryFolder folder;
+    for (int round = 0; round < 5; ++round) {
+        const auto file = folder / (std::to_string(round) + ".db");
+        std::atomic<int> opened = 0;
+        std::vector<std::thread> threads;
+        for (int i = 0; i < 4; ++i) {
+            threads.emplace_back([&] {
+                auto queue = Queue::open(file);
+                if (queue) ++opened;
+                else ADD_FAILURE() << queue.error().message;
+            });
+        }
+        for (std::thread& thread : threads) thread.join();
+        EXPECT_EQ(opened, 4);
+    }
+}
+
+TEST(StudyKey, IsShortReadableAndDifferentForEachRow) {
+    EXPECT_EQ(make_study_key(10), "S00AM");
+    std::set<std::string> keys;
+    for (std::int64_t row = 1; row <= 40'000; ++row) {
+        const std::string key = make_study_key(row);
+        EXPECT_LE(key.size(), 6U);
+        EXPECT_TRUE(keys.insert(key).second);
+        EXPECT_EQ(read_study_key(key), key);
+    }
+    EXPECT_EQ(read_study_key(make_study_key(INT64_MAX >> 4)), make_study_key(INT64_MAX >> 4));
+}
+
+TEST(StudyKey, TakesWhatPeopleTypeAndFindsMistypedOnes) {
+    EXPECT_EQ(read_study_key("s00am"), "S00AM");
+    EXPECT_EQ(read_study_key("SOOAM"), "S00AM");
+    for (const char* wrong : {"", "S", "S00A", "S00AN", "S0A0M", "S00BM", "X00AM", "S00A*", "1.2.840.113619", "S0 0AM"})
+        EXPECT_EQ(read_study_key(wrong), std::nullopt) << wrong;
+}
