@@ -126,6 +126,31 @@ std::vector<Instance> as_other_study(const std::vector<Instance>& instances, int
     return others;
 }
 
+Instance make_report(const std::string& study_instance_uid) {
+    Instance report;
+    report.sop_class_uid = "1.2.840.10008.5.1.4.1.1.88.33";  // Comprehensive SR
+    report.sop_instance_uid = study_instance_uid + ".2";
+    report.transfer_syntax_uid = "1.2.840.10008.1.2.1";
+    const auto element = [&report](int group, int number, const std::string& vr, const std::string& text) {
+        const bool odd = text.size() % 2 != 0;
+        le16(report.dataset, group);
+        le16(report.dataset, number);
+        add(report.dataset, vr);
+        le16(report.dataset, text.size() + (odd ? 1 : 0));
+        add(report.dataset, text);
+        if (odd) report.dataset.push_back(vr == "UI" ? '\0' : ' ');
+    };
+    element(0x0008, 0x0016, "UI", report.sop_class_uid);
+    element(0x0008, 0x0018, "UI", report.sop_instance_uid);
+    element(0x0008, 0x0020, "DA", "20240101");
+    element(0x0008, 0x0060, "CS", "SR");
+    element(0x0010, 0x0010, "PN", "Nobody^Test");
+    element(0x0010, 0x0020, "LO", "TEST");
+    element(0x0020, 0x000d, "UI", study_instance_uid);
+    element(0x0020, 0x000e, "UI", study_instance_uid + ".1");
+    return report;
+}
+
 std::filesystem::path cta_folder() {
     const std::filesystem::path data = std::filesystem::path(CARDIONODE_BINARY_DIR) / ".." / "test-data";
     std::filesystem::create_directories(data);

@@ -29,6 +29,9 @@ void write_instance(const Instance& instance, const std::filesystem::path& file)
 /// @param number  1..999; the same number gives the same study again
 std::vector<Instance> as_other_study(const std::vector<Instance>& instances, int number);
 
+/// A Basic Text SR without content in a study of its own: an instance that is no CT.
+Instance make_report(const std::string& study_instance_uid);
+
 /// The CTA series of this project, unpacked into a folder of the build tree once.
 std::filesystem::path cta_folder();
 std::vector<Instance> cta();
