@@ -27,7 +27,8 @@ help() {
 Sets cardionode up on Debian 12 or 13, shows it at work, and tests it.
 
   ./node.sh demo [--keep]      installs, builds, starts a PACS (Orthanc) and the node on loopback, sends a real CTA
-                               by C-STORE, and shows what came back. --keep leaves all of it running.
+                               by C-STORE, and shows what came back. --keep leaves all of it running,
+                               demo --stop stops it.
   ./node.sh test               installs, builds, and runs every check and test (about 20 minutes on two cores)
   ./node.sh build              installs, builds the programs into build/release/bin
   ./node.sh install-packages   only installs the Debian packages
@@ -113,6 +114,7 @@ command=${1:-help}
 [ $# -eq 0 ] || shift
 case $command in
     demo)
+        [ "${1:-}" != --stop ] || exec conf/demo/demo.sh --stop
         install_packages "${BUILD_PACKAGES[@]}" "${DEMO_PACKAGES[@]}"
         build programs
         exec conf/demo/demo.sh "$@"

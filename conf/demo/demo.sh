@@ -1,40 +1,56 @@
 #!/bin/bash
 # The node at work on loopback: a PACS (Orthanc), the receiver, the pipeline, and a real CTA sent by C-STORE.
-# Called by `node.sh demo [--keep]` after the build. Ends with 0 only when every result is in the PACS.
+# Called by `node.sh demo [--keep | --stop]` after the build. Ends with 0 only when every result is in the PACS.
 set -euo pipefail
 SOURCE=$(readlink -f "$(dirname "${BASH_SOURCE[0]}")/../..")
 BIN=${CARDIONODE_BIN:-$SOURCE/build/release/bin}
 DEMO=${CARDIONODE_DEMO_FOLDER:-$SOURCE/build/demo}
-LONGEST=${CARDIONODE_DEMO_SECONDS:-900}
-KEEP=no
-[ "${1:-}" = --keep ] && KEEP=yes
+LONGEST=${CARDIONODE_DEMO_SECONDS:-1200}  # for the study, from the first image to the last result
+PATH=$PATH:/usr/sbin:/usr/local/sbin      # where Debian has Orthanc
 
-PIDS=()
 say() { printf '== %s\n' "$*"; }
 fail() {
     printf 'The demo failed: %s\n' "$*" >&2
     local log
     for log in receiver pipeline orthanc; do
-        [ -s "$DEMO/$log.log" ] && { echo "--- the end of $DEMO/$log.log"; tail -n 15 "$DEMO/$log.log"; } >&2
+        if [ -s "$DEMO/$log.log" ]; then
+            echo "--- the end of $DEMO/$log.log"
+            tail -n 15 "$DEMO/$log.log"
+        fi >&2
     done
     exit 1
 }
 
-stop_all() {  # newest first; SIGKILL only for what does not stop
-    local status=$? pid i
-    trap - EXIT INT TERM
-    for ((i = ${#PIDS[@]} - 1; i >= 0; i--)); do
-        pid=${PIDS[i]}
+# --- programs: each is noted in $DEMO/pids, so that a later run finds what an earlier one left
+
+ours() {  # is process $1 one that a demo in this folder started?
+    tr '\0' ' ' 2>/dev/null <"/proc/$1/cmdline" | grep -qF "$DEMO/"
+}
+stop_programs() {  # newest first; SIGKILL only for what does not stop
+    [ -f "$DEMO/pids" ] || return 0
+    local pid
+    for pid in $(tac "$DEMO/pids"); do
+        ours "$pid" || continue
         kill -TERM "$pid" 2>/dev/null || continue
-        for _ in $(seq 150); do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
+        for _ in $(seq 200); do
+            kill -0 "$pid" 2>/dev/null || break
+            sleep 0.1
+        done
         kill -KILL "$pid" 2>/dev/null || true
     done
-    wait 2>/dev/null || true
+    rm -f "$DEMO/pids"
+}
+KEEP=no
+on_exit() {
+    local status=$?
+    trap - EXIT INT TERM
+    if [ "$KEEP" = yes ] && [ "$status" -eq 0 ]; then
+        say "Left running, as asked. To stop: ./node.sh demo --stop"
+    else
+        stop_programs
+    fi
     exit "$status"
 }
-trap stop_all EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
 
 listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 free_port() {  # the first one from $1 that nobody listens on
@@ -43,22 +59,106 @@ free_port() {  # the first one from $1 that nobody listens on
     echo "$port"
 }
 fill_in() {  # template, target
-    sed -e "s|@DEMO@|$DEMO|g" -e "s|@SOURCE@|$SOURCE|g" -e "s|@NODE_PORT@|$NODE_PORT|g" \
+    sed -e "s|@DEMO@|$DEMO|g" -e "s|@SOURCE@|$SOURCE|g" -e "s|@BUNDLE@|$BUNDLE|g" -e "s|@NODE_PORT@|$NODE_PORT|g" \
         -e "s|@PACS_PORT@|$PACS_PORT|g" -e "s|@HTTP_PORT@|$HTTP_PORT|g" "$1" >"$2"
 }
 start() {  # log name, words...
     local log=$DEMO/$1.log
     shift
-    TCP_NODELAY=1 "$@" >"$log" 2>&1 </dev/null &
-    PIDS+=($!)
+    TCP_NODELAY=1 setsid "$@" >"$log" 2>&1 </dev/null &
+    echo $! >>"$DEMO/pids"
+}
+all_run() {
+    local pid
+    while read -r pid; do kill -0 "$pid" 2>/dev/null || return 1; done <"$DEMO/pids"
 }
 wait_until() {  # seconds, what for, words...
     local deadline=$((SECONDS + $1)) what=$2
     shift 2
     until "$@" >/dev/null 2>&1; do
         [ $SECONDS -lt $deadline ] || fail "no sign of $what"
-        for pid in "${PIDS[@]}"; do kill -0 "$pid" 2>/dev/null || fail "a program ended while waiting for $what"; done
+        all_run || fail "a program ended while waiting for $what"
         sleep 0.1
     done
 }
-pacs() { curl -sf "http://127.0.0.1:$HTTP_PORT$1"; }
+
+case ${1:-} in
+    --keep) KEEP=yes ;;
+    --stop)
+        stop_programs
+        exit 0
+        ;;
+    '') ;;
+    *) fail "unknown word: $1" ;;
+esac
+
+# --- a fresh folder; what an earlier demo left running is stopped
+
+stop_programs
+rm -rf "$DEMO"
+mkdir -p "$DEMO/pacs"
+: >"$DEMO/pids"
+trap on_exit EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+NODE_PORT=$(free_port 21112)
+PACS_PORT=$(free_port 24242)
+HTTP_PORT=$(free_port 28042)
+BUNDLE=$(sed -n 's|^  bundle: */usr/share/cardionode/\([^ ]*\).*|\1|p' "$SOURCE/conf/node.yaml")
+fill_in "$SOURCE/conf/demo/node.yaml" "$DEMO/node.yaml"
+fill_in "$SOURCE/conf/demo/orthanc.json" "$DEMO/orthanc.json"
+tar -xJf "$SOURCE/tests/data/cta/cta.tar.xz" -C "$DEMO"
+
+say "Settings: $DEMO/node.yaml"
+"$BIN/cardionode" check --config "$DEMO/node.yaml" || fail "the settings are wrong"
+
+say "Starting the PACS (Orthanc): DICOM port $PACS_PORT, http://127.0.0.1:$HTTP_PORT"
+start orthanc Orthanc "$DEMO/orthanc.json"
+wait_until 60 "the PACS" curl -sf "http://127.0.0.1:$HTTP_PORT/system"
+say "Starting cardionode-scp: DICOM port $NODE_PORT"
+start receiver "$BIN/cardionode-scp" --config "$DEMO/node.yaml"
+wait_until 30 "the receiver" echoscu -aec CARDIONODE 127.0.0.1 "$NODE_PORT"
+say "Starting cardionode-pipeline: bundle $(basename "$BUNDLE")"
+start pipeline "$BIN/cardionode-pipeline" --config "$DEMO/node.yaml"
+
+say "Sending a CTA of 164 slices, as a scanner does: to the PACS and to the node"
+storescu -aet SCANNER1 -aec DEMOPACS 127.0.0.1 "$PACS_PORT" +sd "$DEMO/cta" || fail "the PACS did not take the CTA"
+storescu -aet SCANNER1 -aec CARDIONODE 127.0.0.1 "$NODE_PORT" +sd "$DEMO/cta" || fail "the node did not take the CTA"
+
+# --- progress
+
+BEGAN=$SECONDS
+shown=''
+key='' state='' images=0 error=''
+while true; do
+    all_run || fail "a program ended while the study was on its way"
+    "$BIN/cardionode" studies --config "$DEMO/node.yaml" --json >"$DEMO/studies.json" 2>>"$DEMO/demo.log" || true
+    IFS=$'\t' read -r key state images error < <("$SOURCE/conf/demo/report.py" state "$DEMO/studies.json" 2>/dev/null) || true
+    now="$state"
+    if [ "$state" = processing ]; then
+        # The pipeline's log names the stage it is in.
+        stage=$(grep -o 'stage=[a-z_]*' "$DEMO/pipeline.log" | tail -n 1 || true)
+        now="$state ${stage#stage=}"
+    fi
+    if [ -n "$now" ] && [ "$now" != "$shown" ]; then
+        printf '   %4d s  study %s: %s, %s images\n' $((SECONDS - BEGAN)) "$key" "$now" "$images"
+        shown=$now
+    fi
+    case $state in
+        done) break ;;
+        set_aside) fail "study $key was set aside: $error" ;;
+    esac
+    [ $((SECONDS - BEGAN)) -lt "$LONGEST" ] || fail "the study was not done within $LONGEST s"
+    sleep 0.3
+done
+
+# --- what came back
+
+"$BIN/cardionode" show "$key" --config "$DEMO/node.yaml" --json >"$DEMO/study.json" || fail "cardionode show $key"
+"$SOURCE/conf/demo/report.py" table "$DEMO/study.json" "http://127.0.0.1:$HTTP_PORT" || fail "the PACS lacks results"
+overview=$(find "$DEMO/work" -name 'overview*.png' | sort | tail -n 1)
+[ -s "$overview" ] || fail "no overview picture"
+printf '\nOverview picture: %s\n' "$overview"
+printf 'More: %s show %s --config %s\n' "$BIN/cardionode" "$key" "$DEMO/node.yaml"
+printf 'Research use only: this result is no basis for any decision on a patient.\n'

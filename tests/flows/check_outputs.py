@@ -15,6 +15,7 @@ import numpy as np
 import dicom_outputs as outputs
 
 problems = []
+compared = []  # segments whose volume was counted again
 
 
 def expect(condition, text):
@@ -76,10 +77,12 @@ def main(ct_folder, result_file, files):
 
     compare_points(result, points)
     compare_volumes(result, masks, ct)
+    expect(compared, "no segment's volume could be compared")
     for image in others:
         expect(image.pixel_array.size > 10000 and image.pixel_array.std() > 1, "a key image is empty")
     print(f"{len(seg_files)} SEG with {sum(bool(m.any()) for m in masks.values())} segments, {len(sr_files)} SR with "
-          f"{len(points)} points and {len(numbers)} numbers, {len(others)} key images, {len(problems)} problems")
+          f"{len(points)} points and {len(numbers)} numbers, {len(others)} key images, {len(compared)} volumes compared, "
+          f"{len(problems)} problems")
     for problem in problems:
         print("  " + problem)
     return 1 if problems else 0
@@ -95,17 +98,18 @@ def compare_points(result, points):
 
 
 def compare_volumes(result, masks, ct):
-    for segment in result.get("segments", []):
-        mask = masks.get(segment["title"])
-        if segment.get("volume_ml") is None:
-            expect(mask is None or not mask.any(), f'{segment["title"]}: drawn, but without a volume')
+    """Measurements named <segment>_volume_ml against the voxels of the segment with that title."""
+    by_name = {title.lower().replace(" ", "_").replace("-", "_"): mask for title, mask in masks.items()}
+    for measurement in result["measurements"]:
+        if not measurement["name"].endswith("_volume_ml") or measurement["value"] is None:
             continue
-        if mask is None:
-            problems.append(f'{segment["title"]}: computed, but not in a SEG')
-            continue
-        counted = mask.sum() * ct.millilitres_per_voxel()
-        expect(abs(counted - segment["volume_ml"]) < 0.001 + 1e-4 * counted,
-               f'{segment["title"]}: {counted:.3f} ml by voxels, {segment["volume_ml"]:.3f} ml computed')
+        name = measurement["name"][:-len("_volume_ml")]
+        if name not in by_name:
+            continue  # a sum of several segments, or a title that is not the name
+        counted = by_name[name].sum() * ct.millilitres_per_voxel()
+        expect(abs(counted - measurement["value"]) < 0.002 + 1e-4 * counted,
+               f'{name}: {counted:.3f} ml by voxels, {measurement["value"]:.3f} ml computed')
+        compared.append(name)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 #include "tests/flows/flow.h"
 
+#include "conf/base/node_settings.h"
+
 namespace cardionode::test {
 namespace {
 
@@ -9,6 +11,13 @@ constexpr auto kComprehensiveSr = "1.2.840.10008.5.1.4.1.1.88.33";
 constexpr auto kSecondaryCapture = "1.2.840.10008.5.1.4.1.1.7";
 
 }  // namespace
+
+std::filesystem::path shipped_bundle() {
+    const std::filesystem::path source = CARDIONODE_SOURCE_DIR;
+    auto settings = load_node_settings(source / "conf/node.yaml");
+    if (!settings) throw std::runtime_error(settings.error().message);
+    return source / "models/bundles" / settings->pipeline.bundle.filename();
+}
 
 void expect_results_once(const Orthanc& pacs, const std::string& study_uid, int revision) {
     std::map<std::string, int> by_class;

@@ -21,10 +21,8 @@ using std::chrono::seconds;
 inline std::filesystem::path quick_bundle() {
     return std::filesystem::path(CARDIONODE_SOURCE_DIR) / "tests/data/quick_bundle";
 }
-/// The bundle that the node ships.
-inline std::filesystem::path shipped_bundle() {
-    return std::filesystem::path(CARDIONODE_SOURCE_DIR) / "models/bundles/heart-swin12-2mm";
-}
+/// The bundle that the node ships: the one that conf/node.yaml names.
+std::filesystem::path shipped_bundle();
 
 inline NodeOptions options_with(const std::filesystem::path& bundle,
                                 const std::vector<NodeOptions::Destination>& destinations) {

@@ -4,8 +4,13 @@
 namespace cardionode::test {
 namespace {
 
-/// The word that the pipeline's log holds when the stage begins.
-class PipelineCrash : public ::testing::TestWithParam<const char*> {};
+/// A stage, and the words in the pipeline's log after which it runs.
+struct Stage {
+    const char* name;
+    const char* begins_after;
+};
+
+class PipelineCrash : public ::testing::TestWithParam<Stage> {};
 
 TEST_P(PipelineCrash, RunsTheStudyAgainAndDeliversOnce) {
     if (!Orthanc::available()) GTEST_SKIP() << "Orthanc is not installed";
@@ -16,7 +21,7 @@ TEST_P(PipelineCrash, RunsTheStudyAgainAndDeliversOnce) {
     node.start();
     const auto instances = cta();
     send_accepted(node, instances);
-    const std::string mark = std::string("stage=") + GetParam();
+    const std::string mark = GetParam().begins_after;
     ASSERT_TRUE(node.wait_for_pipeline_log(mark, seconds(120))) << "no " << mark << " in the log";
     node.pipeline().kill_hard();
     const auto killed_at = node.studies().at(0).state;
@@ -30,8 +35,13 @@ TEST_P(PipelineCrash, RunsTheStudyAgainAndDeliversOnce) {
     std::cout << "killed while the study was " << to_string(killed_at) << "\n";
 }
 
-INSTANTIATE_TEST_SUITE_P(InStage, PipelineCrash,
-                         ::testing::Values("read", "preprocess", "infer", "postprocess", "measure", "outputs", "send"));
+INSTANTIATE_TEST_SUITE_P(During, PipelineCrash,
+                         ::testing::Values(Stage{"read", "study_claimed"}, Stage{"preprocess", "stage=read"},
+                                           Stage{"infer", "stage=preprocess"}, Stage{"postprocess", "stage=infer"},
+                                           Stage{"measure", "stage=postprocess"}, Stage{"write", "stage=measure"},
+                                           Stage{"check", "stage=write"}, Stage{"finish", "stage=check"},
+                                           Stage{"send", "output_sent"}),
+                         [](const auto& param) { return std::string(param.param.name); });
 
 TEST(PipelineCrashTwice, OnceWhileComputingAndOnceWhileSending) {
     if (!Orthanc::available()) GTEST_SKIP() << "Orthanc is not installed";
