@@ -1,0 +1,287 @@
+#include "scp/dicom/pdu.h"
+
+#include <algorithm>
+#include <bitset>
+#include <string_view>
+
+#include <fmt/format.h>
+
+#include "scp/dicom/syntaxes.h"
+
+namespace cardionode {
+namespace {
+
+constexpr std::size_t kMaxUidBytes = 64;
+constexpr std::size_t kMaxTransferSyntaxes = 256;
+
+/// Reads big-endian numbers and stretches of bytes, never past the end.
+class Reader {
+public:
+    explicit Reader(std::span<const std::byte> bytes) : bytes_(bytes) {}
+    std::size_t left() const { return bytes_.size(); }
+    std::span<const std::byte> take(std::size_t n) {
+        const auto taken = bytes_.first(std::min(n, bytes_.size()));
+        bytes_ = bytes_.subspan(taken.size());
+        return taken;
+    }
+    std::uint8_t u8() {
+        const auto b = take(1);
+        return b.empty() ? 0 : std::to_integer<std::uint8_t>(b[0]);
+    }
+    std::uint16_t u16() {
+        const std::uint16_t high = u8();
+        return static_cast<std::uint16_t>(high << 8 | u8());
+    }
+    std::uint32_t u32() {
+        const std::uint32_t high = u16();
+        return high << 16 | u16();
+    }
+
+private:
+    std::span<const std::byte> bytes_;
+};
+
+std::string text_of(std::span<const std::byte> bytes) {
+    return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+/// UIDs of associations are not padded, but peers pad them with a zero or a space all the same.
+std::string uid_of(std::span<const std::byte> bytes) {
+    std::string uid = text_of(bytes);
+    while (!uid.empty() && (uid.back() == '\0' || uid.back() == ' ')) uid.pop_back();
+    return uid;
+}
+
+std::string ae_title_of(std::span<const std::byte> bytes) {
+    std::string title = text_of(bytes);
+    while (!title.empty() && (title.back() == ' ' || title.back() == '\0')) title.pop_back();
+    title.erase(0, std::min(title.find_first_not_of(' '), title.size()));
+    return title;
+}
+
+struct Item {
+    std::uint8_t type = 0;
+    std::span<const std::byte> body;
+};
+
+Result<Item> next_item(Reader& reader) {
+    if (reader.left() < 4) return reject_error("an item is cut off");
+    Item item;
+    item.type = reader.u8();
+    reader.u8();
+    const std::size_t length = reader.u16();
+    if (length > reader.left()) return reject_error(fmt::format("item {:02x}H goes past its end", item.type));
+    item.body = reader.take(length);
+    return item;
+}
+
+Result<ProposedContext> parse_context(std::span<const std::byte> body) {
+    if (body.size() < 4) return reject_error("a presentation context is cut off");
+    Reader reader(body);
+    ProposedContext context;
+    context.id = reader.u8();
+    if (context.id % 2 == 0) return reject_error("a presentation context has an even number");
+    reader.take(3);
+    int abstract_syntaxes = 0;
+    while (reader.left() > 0) {
+        auto item = next_item(reader);
+        if (!item) return std::move(item).error();
+        if (item->type != 0x30 && item->type != 0x40) continue;
+        if (item->body.size() > kMaxUidBytes + 1) return reject_error("a UID of a presentation context is too long");
+        if (item->type == 0x30) {
+            context.abstract_syntax = uid_of(item->body);
+            ++abstract_syntaxes;
+        } else {
+            if (context.transfer_syntaxes.size() == kMaxTransferSyntaxes)
+                return reject_error("a presentation context has too many transfer syntaxes");
+            context.transfer_syntaxes.push_back(uid_of(item->body));
+        }
+    }
+    if (abstract_syntaxes != 1) return reject_error("a presentation context needs one abstract syntax");
+    if (context.transfer_syntaxes.empty()) return reject_error("a presentation context has no transfer syntax");
+    return context;
+}
+
+Result<void> parse_user_information(std::span<const std::byte> body, AssociateRequest& request) {
+    Reader reader(body);
+    while (reader.left() > 0) {
+        auto item = next_item(reader);
+        if (!item) return std::move(item).error();
+        if (item->type == 0x51) {
+            if (item->body.size() != 4) return reject_error("the maximum length item has a wrong size");
+            request.max_pdu = Reader(item->body).u32();
+        } else if (item->type == 0x52) {
+            request.implementation_class_uid = uid_of(item->body.first(std::min(item->body.size(), kMaxUidBytes)));
+        } else if (item->type == 0x55) {
+            request.implementation_version = text_of(item->body.first(std::min<std::size_t>(item->body.size(), 16)));
+        }
+    }
+    return {};
+}
+
+void put_u8(std::vector<std::byte>& out, unsigned value) { out.push_back(static_cast<std::byte>(value)); }
+void put_u16(std::vector<std::byte>& out, std::size_t value) {
+    put_u8(out, value >> 8 & 0xff);
+    put_u8(out, value & 0xff);
+}
+void put_u32(std::vector<std::byte>& out, std::size_t value) {
+    put_u16(out, value >> 16 & 0xffff);
+    put_u16(out, value & 0xffff);
+}
+void put_bytes(std::vector<std::byte>& out, std::span<const std::byte> bytes) {
+    out.insert(out.end(), bytes.begin(), bytes.end());
+}
+void put_item(std::vector<std::byte>& out, unsigned type, std::string_view text) {
+    put_u8(out, type);
+    put_u8(out, 0);
+    put_u16(out, text.size());
+    put_bytes(out, std::as_bytes(std::span(text.data(), text.size())));
+}
+
+std::vector<std::byte> pdu(PduType type, std::span<const std::byte> body) {
+    std::vector<std::byte> out;
+    out.reserve(kPduHeaderBytes + body.size());
+    put_u8(out, static_cast<unsigned>(type));
+    put_u8(out, 0);
+    put_u32(out, body.size());
+    put_bytes(out, body);
+    return out;
+}
+
+std::vector<std::byte> four_bytes(PduType type, unsigned a, unsigned b, unsigned c) {
+    std::vector<std::byte> body;
+    put_u8(body, 0);
+    put_u8(body, a);
+    put_u8(body, b);
+    put_u8(body, c);
+    return pdu(type, body);
+}
+
+}  // namespace
+
+PduHeader parse_pdu_header(std::span<const std::byte, kPduHeaderBytes> bytes) {
+    Reader reader(bytes);
+    PduHeader header;
+    header.type = reader.u8();
+    reader.u8();
+    header.length = reader.u32();
+    return header;
+}
+
+Result<AssociateRequest> parse_associate_request(std::span<const std::byte> body) {
+    constexpr std::size_t kFixed = 68;
+    if (body.size() < kFixed) return reject_error("the association request is cut off");
+    AssociateRequest request;
+    Reader reader(body);
+    request.protocol_version = reader.u16();
+    reader.u16();
+    const auto echoed = reader.take(64);
+    request.echoed.assign(echoed.begin(), echoed.end());
+    request.called_ae_title = ae_title_of(echoed.first(16));
+    request.calling_ae_title = ae_title_of(echoed.subspan(16, 16));
+    std::bitset<256> ids;
+    bool user_information = false;
+    while (reader.left() > 0) {
+        auto item = next_item(reader);
+        if (!item) return std::move(item).error();
+        if (item->type == 0x10) {
+            if (!request.application_context.empty()) return reject_error("two application contexts");
+            if (item->body.size() > kMaxUidBytes + 1) return reject_error("the application context is too long");
+            request.application_context = uid_of(item->body);
+        } else if (item->type == 0x20) {
+            auto context = parse_context(item->body);
+            if (!context) return std::move(context).error();
+            if (ids.test(context->id)) return reject_error("two presentation contexts have the same number");
+            ids.set(context->id);
+            request.contexts.push_back(std::move(context).value());
+        } else if (item->type == 0x50) {
+            if (user_information) return reject_error("two user information items");
+            user_information = true;
+            if (auto read = parse_user_information(item->body, request); !read) return std::move(read).error();
+        }
+    }
+    if (request.contexts.empty()) return reject_error("no presentation context");
+    return request;
+}
+
+std::vector<std::byte> write_associate_accept(const AssociateRequest& request,
+                                              std::span<const AnsweredContext> contexts, std::uint32_t max_pdu) {
+    std::vector<std::byte> body;
+    put_u16(body, 1);
+    put_u16(body, 0);
+    put_bytes(body, request.echoed);
+    put_item(body, 0x10, kApplicationContext);
+    for (const AnsweredContext& context : contexts) {
+        put_u8(body, 0x21);
+        put_u8(body, 0);
+        put_u16(body, 4 + 4 + context.transfer_syntax.size());
+        put_u8(body, context.id);
+        put_u8(body, 0);
+        put_u8(body, static_cast<unsigned>(context.result));
+        put_u8(body, 0);
+        put_item(body, 0x40, context.transfer_syntax);
+    }
+    std::vector<std::byte> user;
+    put_u8(user, 0x51);
+    put_u8(user, 0);
+    put_u16(user, 4);
+    put_u32(user, max_pdu);
+    put_item(user, 0x52, kImplementationClassUid);
+    put_item(user, 0x55, kImplementationVersion);
+    put_u8(body, 0x50);
+    put_u8(body, 0);
+    put_u16(body, user.size());
+    put_bytes(body, user);
+    return pdu(PduType::AssociateAccept, body);
+}
+
+std::vector<std::byte> write_associate_reject(Rejection rejection) {
+    return four_bytes(PduType::AssociateReject, rejection.result, rejection.source, rejection.reason);
+}
+
+std::vector<std::byte> write_abort(std::uint8_t source, AbortReason reason) {
+    return four_bytes(PduType::Abort, 0, source, static_cast<unsigned>(reason));
+}
+
+std::vector<std::byte> write_release_response() { return four_bytes(PduType::ReleaseResponse, 0, 0, 0); }
+
+Result<std::vector<DataValue>> parse_data_values(std::span<const std::byte> body) {
+    std::vector<DataValue> values;
+    Reader reader(body);
+    while (reader.left() > 0) {
+        if (reader.left() < 6) return reject_error("a presentation data value is cut off");
+        const std::uint32_t length = reader.u32();
+        if (length < 2) return reject_error("a presentation data value is shorter than its header");
+        if (length > reader.left()) return reject_error("a presentation data value goes past its PDU");
+        DataValue value;
+        value.context_id = reader.u8();
+        const std::uint8_t control = reader.u8();
+        value.command = (control & 1) != 0;
+        value.last = (control & 2) != 0;
+        value.bytes = reader.take(length - 2);
+        values.push_back(value);
+    }
+    if (values.empty()) return reject_error("a data PDU holds nothing");
+    return values;
+}
+
+std::vector<std::byte> write_data_pdus(std::uint8_t context_id, bool command, std::span<const std::byte> message,
+                                       std::uint32_t peer_max_pdu) {
+    constexpr std::size_t kValueHeader = 6;
+    const std::size_t room = peer_max_pdu == 0 ? 65536 : std::max<std::size_t>(peer_max_pdu, kValueHeader + 2);
+    std::vector<std::byte> out;
+    do {
+        const auto part = message.first(std::min(message.size(), room - kValueHeader));
+        message = message.subspan(part.size());
+        std::vector<std::byte> body;
+        body.reserve(kValueHeader + part.size());
+        put_u32(body, part.size() + 2);
+        put_u8(body, context_id);
+        put_u8(body, (command ? 1U : 0U) | (message.empty() ? 2U : 0U));
+        put_bytes(body, part);
+        put_bytes(out, pdu(PduType::Data, body));
+    } while (!message.empty());
+    return out;
+}
+
+}  // namespace cardionode
