@@ -1,0 +1,102 @@
+// From segments to DICOM files that the queue knows.
+//
+// One indexer works on a spool at a time (it holds indexer.lock). Of each record it makes a DICOM file of zeroed
+// preamble, meta header and the data set, unchanged, under a name derived from its identity and content; syncs files
+// and folders in groups; tells the queue in one transaction; and only then removes the segment. Every step may be cut
+// off at any point and is simply done again: the same record makes the same file name, and the queue answers a file it
+// knows as it did the first time.
+//
+// Thread safety: one object belongs to one thread.
+// Errors: Retry (disk full, queue busy: call again later, nothing is lost), Config (spool or queue unusable).
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "conf/base/result.h"
+#include "conf/base/time.h"
+#include "scp/queue/queue.h"
+#include "scp/store/segment.h"
+#include "scp/store/spool.h"
+
+namespace cardionode {
+
+struct IndexerOptions {
+    Milliseconds series_quiet{20'000};
+    Milliseconds study_quiet{60'000};
+    std::size_t batch_records = 64;
+    std::uint64_t batch_bytes = 128ULL << 20;
+    /// Called before and after each step that changes something outside; tests end the process there.
+    std::function<void(std::string_view step)> on_step;
+};
+
+/// What was found at the start of an indexer.
+struct RecoveryCounts {
+    int segments = 0;         ///< left over from a former run
+    int records = 0;          ///< indexed from them
+    int torn_tails = 0;       ///< segments with an unfinished record at their end, which was cut off
+    int temporary_files = 0;  ///< removed
+    int files_adopted = 0;    ///< in instances/, unknown to the queue, added to it
+    int files_removed = 0;    ///< in instances/, unknown to the queue, whose content the queue has in another file
+    int damaged = 0;          ///< files or segments moved to damaged/
+};
+
+class Indexer {
+public:
+    /// @param queue  must outlive the indexer. Retry: another indexer has the lock.
+    static Result<Indexer> open(Spool spool, IndexerOptions options, Queue& queue);
+
+    /// Once, before the first step(): removes temporary files, indexes leftover segments, adopts files that the queue
+    /// does not know.
+    Result<RecoveryCounts> recover();
+
+    /// Indexes at most one batch. true: there may be more.
+    Result<bool> step();
+    /// About once a second: closes what was quiet for long enough, unless instances wait to be indexed. A study whose
+    /// next instance is coming in over an open association, however slowly, is not quiet.
+    /// @return keys of studies that became ready
+    Result<std::vector<std::string>> close_quiet();
+
+private:
+    struct Segment {
+        explicit Segment(SegmentReader r, bool live) : reader(std::move(r)), trusted(live) {}
+        SegmentReader reader;
+        bool trusted;                 ///< seen while its writer lived: the page cache holds what was written
+        bool damaged = false;         ///< holds a record that must be kept for a person
+        std::string last_study;       ///< of the newest record that is in the queue
+        std::int64_t written_ns = 0;  ///< time stamp of the file when close_quiet() looked last
+    };
+    struct Pending;
+
+    Indexer(Spool spool, IndexerOptions options, Queue& queue, FileDescriptor lock)
+        : spool_(std::move(spool)), options_(std::move(options)), queue_(&queue), lock_(std::move(lock)) {}
+
+    void at(std::string_view step) const {
+        if (options_.on_step) options_.on_step(step);
+    }
+    Result<void> find_segments();
+    Result<void> collect(std::vector<Pending>& batch);
+    Result<void> write_files(std::vector<Pending>& batch);
+    Result<void> enter(std::vector<Pending>& batch);
+    Result<void> note(const Pending& pending, const Ingested& ingested);
+    Result<void> finish_segment(Segment& segment);
+    Result<bool> torn_or_damaged(Segment& segment, const SegmentRecord& record);
+    Result<void> remove_temporary_files();
+    Result<void> adopt_unknown_files();
+    Result<void> adopt(const std::filesystem::path& file, const std::string& name);
+    Result<void> set_aside(const std::filesystem::path& file);
+
+    Spool spool_;
+    IndexerOptions options_;
+    Queue* queue_;
+    FileDescriptor lock_;
+    std::map<std::string, Segment> segments_;  ///< by file name, so in the order of their making
+    RecoveryCounts counts_;
+};
+
+}  // namespace cardionode

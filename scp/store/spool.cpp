@@ -1,0 +1,43 @@
+#include "scp/store/spool.h"
+
+#include <cerrno>
+#include <string_view>
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+namespace cardionode {
+
+Result<Spool> prepare_spool(const std::filesystem::path& root) {
+    Spool spool{root};
+    const auto unusable = [&](Error error) {
+        Error e = std::move(error).in(fmt::format("the spool folder {} cannot be used", root.string()));
+        e.kind = ErrorKind::Config;
+        return e;
+    };
+    for (const auto& folder : {spool.ingest(), spool.instances(), spool.damaged()}) {
+        if (auto made = make_folder(folder); !made) return unusable(std::move(made).error());
+        const std::filesystem::path probe = folder / ".probe";
+        // A full disk is no fault of the installation: the watermark answers it. So nothing is written here.
+        const FileDescriptor file(::open(probe.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640));
+        if (!file.valid()) return unusable(file_error("creating", probe, errno));
+        if (::fsync(file.get()) != 0) return unusable(file_error("syncing", probe, errno));
+        if (::unlink(probe.c_str()) != 0) return unusable(file_error("removing", probe, errno));
+    }
+    return spool;
+}
+
+Result<FileDescriptor> take_lock(const std::filesystem::path& file) {
+    FileDescriptor fd(::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0640));
+    if (!fd.valid()) return file_error("opening", file, errno);
+    while (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
+        if (errno == EINTR) continue;
+        if (errno == EWOULDBLOCK) return retry_error(fmt::format("{} is locked by another process", file.string()));
+        return file_error("locking", file, errno);
+    }
+    return fd;
+}
+
+}  // namespace cardionode
