@@ -1,0 +1,287 @@
+#include "scp/server/association.h"
+
+#include <fmt/format.h>
+
+#include "conf/base/log.h"
+
+namespace cardionode {
+namespace {
+
+constexpr std::chrono::milliseconds kAnswerTime{10'000};  // a peer that does not take an answer for this long is gone
+constexpr std::chrono::milliseconds kLeaveTime{1'000};    // for the peer to close after the last word
+constexpr int kMaxEmptyFragments = 1000;                  // a message may not consist of nothing
+
+bool known_pdu(std::uint8_t type) { return type >= 1 && type <= 7; }
+
+}  // namespace
+
+Association::Association(Connection connection, AssociationContext context)
+    : connection_(std::move(connection)), context_(std::move(context)), segment_(context_.spool) {}
+
+void Association::run() {
+    const SteadyTime begun = std::chrono::steady_clock::now();
+    if (!open()) return;
+    const Ending ending = serve();
+    segment_.close();
+    if (context_.instance_stored) context_.instance_stored();
+    context_.slot->state = SlotState::Leaving;
+    const auto seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();
+    const bool usual = ending.how == "released";
+    log_event(usual ? LogLevel::Info : LogLevel::Warning, "association_closed",
+              {{"calling", request_.calling_ae_title},
+               {"called", request_.called_ae_title},
+               {"address", context_.peer_address},
+               {"how", ending.how},
+               {"detail", ending.detail},
+               {"stored", stored_},
+               {"refused", refused_},
+               {"bytes", stored_bytes_},
+               {"seconds", fmt::format("{:.3f}", seconds)}});
+    connection_.close_after_answer(kLeaveTime);
+}
+
+void Association::refuse(const Refusal& refusal, const AssociateRequest& request) {
+    context_.slot->state = SlotState::Leaving;
+    log_warning("association_refused", {{"calling", request.calling_ae_title},
+                                        {"called", request.called_ae_title},
+                                        {"address", context_.peer_address},
+                                        {"reason", refusal.reason}});
+    connection_.write(write_associate_reject(refusal.rejection), kAnswerTime);
+    connection_.close_after_answer(kLeaveTime);
+}
+
+/// Reads the request and answers it. false: there is no association, and the peer knows.
+bool Association::open() {
+    const std::chrono::seconds limit(context_.settings->association_timeout_seconds);
+    const SteadyTime until = std::chrono::steady_clock::now() + limit;
+    const ReadPdu pdu = connection_.read_pdu(until, limit, [](const PduHeader& header) {
+        return header.type == static_cast<std::uint8_t>(PduType::AssociateRequest) &&
+               header.length <= kMaxAssociateBytes;
+    });
+    const auto give_up = [&](std::string_view reason) {
+        context_.slot->state = SlotState::Leaving;
+        log_info("connection_without_association", {{"address", context_.peer_address}, {"reason", reason}});
+    };
+    if (pdu.end == ReadEnd::NotAllowed) {
+        give_up("not_dicom");
+        connection_.write(write_abort(0, AbortReason::NotSpecified), kAnswerTime);
+        connection_.close_after_answer(kLeaveTime);
+        return false;
+    }
+    if (pdu.end != ReadEnd::Pdu) {
+        give_up(pdu.end == ReadEnd::Closed ? "closed" : pdu.end == ReadEnd::TimedOut ? "silent" : "stopped");
+        return false;
+    }
+    auto parsed = parse_associate_request(pdu.body);
+    if (!parsed) {
+        give_up(parsed.error().message);
+        connection_.write(write_abort(2, AbortReason::InvalidParameter), kAnswerTime);
+        connection_.close_after_answer(kLeaveTime);
+        return false;
+    }
+    request_ = std::move(parsed).value();
+    const auto address = parse_address(context_.peer_address);
+    auto refusal = refusal_of(request_, *context_.rules, address.ok() ? *address : AddressBytes{});
+    if (!refusal && context_.shared->low_space) refusal = Refusal{kRejectTooMany, "low_space"};
+    if (!refusal) {
+        context_.slot->state = SlotState::Associated;  // first, so that two who come at once cannot both miss the limit
+        if (context_.shared->associations() > context_.settings->max_associations)
+            refusal = Refusal{kRejectTooMany, "max_associations"};
+    }
+    if (refusal) {
+        refuse(*refusal, request_);
+        return false;
+    }
+    const std::vector<AnsweredContext> answers = answer_contexts(request_);
+    for (const AnsweredContext& answer : answers)
+        if (answer.result == ContextResult::Accepted)
+            contexts_[answer.id] = {answer.abstract_syntax, find_transfer_syntax(answer.transfer_syntax)};
+    log_info("association_opened", {{"calling", request_.calling_ae_title},
+                                    {"called", request_.called_ae_title},
+                                    {"address", context_.peer_address},
+                                    {"software", request_.implementation_version},
+                                    {"contexts", fmt::format("{}/{}", contexts_.size(), answers.size())}});
+    return connection_.write(
+        write_associate_accept(request_, answers, static_cast<std::uint32_t>(context_.settings->max_pdu_bytes)),
+        kAnswerTime);
+}
+
+Association::Ending Association::abort(AbortReason reason, std::string detail, std::uint8_t source) {
+    connection_.write(write_abort(source, reason), kAnswerTime);
+    return {"aborted_by_us", std::move(detail)};
+}
+
+Association::Ending Association::serve() {
+    const std::chrono::seconds silence(context_.settings->dimse_timeout_seconds);
+    const auto longest = static_cast<std::uint32_t>(context_.settings->max_pdu_bytes);
+    while (true) {
+        const ReadPdu pdu = connection_.read_pdu(
+            std::chrono::steady_clock::now() + silence, silence,
+            [longest](const PduHeader& header) { return known_pdu(header.type) && header.length <= longest; });
+        switch (pdu.end) {
+            case ReadEnd::Pdu: break;
+            case ReadEnd::Closed: return {"connection_lost", {}};
+            case ReadEnd::TimedOut: return abort(AbortReason::NotSpecified, "silent for too long", 0);
+            case ReadEnd::Stopped: return abort(AbortReason::NotSpecified, "the receiver stops", 0);
+            case ReadEnd::NotAllowed:
+                if (!known_pdu(pdu.header.type)) return abort(AbortReason::UnrecognizedPdu, "unknown PDU type");
+                return abort(AbortReason::InvalidParameter, "PDU longer than agreed");
+        }
+        switch (static_cast<PduType>(pdu.header.type)) {
+            case PduType::Data: {
+                auto values = parse_data_values(pdu.body);
+                if (!values) return abort(AbortReason::InvalidParameter, values.error().message);
+                for (const DataValue& value : *values)
+                    if (auto ending = take(value)) return *ending;
+                break;
+            }
+            case PduType::ReleaseRequest:
+                if (message_ || command_context_) return abort(AbortReason::UnexpectedPdu, "release inside a message");
+                if (!connection_.write(write_release_response(), kAnswerTime)) return {"connection_lost", {}};
+                return {"released", {}};
+            case PduType::Abort: return {"aborted_by_peer", {}};
+            default: return abort(AbortReason::UnexpectedPdu, "unexpected PDU");
+        }
+    }
+}
+
+std::optional<Association::Ending> Association::take(const DataValue& value) {
+    if (!contexts_.contains(value.context_id))
+        return abort(AbortReason::InvalidParameter, "presentation context that was not accepted");
+    empty_fragments_ = value.bytes.empty() ? empty_fragments_ + 1 : 0;
+    if (empty_fragments_ > kMaxEmptyFragments) return abort(AbortReason::InvalidParameter, "too many empty fragments");
+    return value.command ? take_command(value) : take_data(value);
+}
+
+std::optional<Association::Ending> Association::take_command(const DataValue& value) {
+    if (message_) return abort(AbortReason::UnexpectedParameter, "command inside a data set");
+    if (command_context_ && *command_context_ != value.context_id)
+        return abort(AbortReason::InvalidParameter, "command in two presentation contexts");
+    if (command_bytes_.size() + value.bytes.size() > kMaxCommandBytes)
+        return abort(AbortReason::InvalidParameter, "command too long");
+    command_context_ = value.context_id;
+    command_bytes_.insert(command_bytes_.end(), value.bytes.begin(), value.bytes.end());
+    if (!value.last) return std::nullopt;
+    auto command = parse_command(command_bytes_);
+    command_bytes_.clear();
+    command_context_.reset();
+    if (!command) return abort(AbortReason::InvalidParameter, command.error().message);
+    message_.emplace();
+    message_->context_id = value.context_id;
+    message_->command = std::move(command).value();
+    return start_message();
+}
+
+/// Decides what the command is; without a data set it is answered at once.
+std::optional<Association::Ending> Association::start_message() {
+    Message& message = *message_;
+    const Context& context = contexts_.at(message.context_id);
+    const Command& command = message.command;
+    if (command.field == command_field::kCancelRequest || (command.field & command_field::kResponseBit) != 0) {
+        // Nothing of ours can be cancelled, and we asked for nothing (PS3.7 9.3.2.3).
+        if (command.has_data_set) return abort(AbortReason::UnexpectedParameter, "data set where none belongs");
+        message_.reset();
+        return std::nullopt;
+    }
+    const bool storage = context.abstract_syntax != kVerificationSopClass;
+    if (command.field == command_field::kStoreRequest && storage) {
+        if (command.sop_class_uid != context.abstract_syntax) {
+            refuse_instance(status::kClassNotSupported, "the SOP class is not that of the presentation context");
+        } else if (!command.has_data_set) {
+            refuse_instance(status::kCannotUnderstand, "there is no data set");
+        } else if (auto begun = segment_.begin(); !begun) {
+            log_error("cannot_store", {{"reason", begun.error().message}});
+            refuse_instance(status::kOutOfResources, "no room");
+        } else {
+            const ScanLimits limits{.max_bytes = static_cast<std::uint64_t>(context_.settings->max_object_mib) << 20};
+            message.scanner.emplace(*context.syntax, limits);
+        }
+    } else if (command.field == command_field::kEchoRequest && !storage) {
+        message.status = status::kSuccess;
+    } else {
+        message.status = status::kUnrecognizedOperation;
+    }
+    if (command.has_data_set) return std::nullopt;
+    return finish_message();
+}
+
+void Association::refuse_instance(std::uint16_t status, std::string comment) {
+    segment_.discard();
+    message_->scanner.reset();
+    message_->status = status;
+    message_->comment = std::move(comment);
+}
+
+std::optional<Association::Ending> Association::take_data(const DataValue& value) {
+    if (!message_ || command_context_) return abort(AbortReason::UnexpectedParameter, "data set without a command");
+    Message& message = *message_;
+    if (message.context_id != value.context_id)
+        return abort(AbortReason::InvalidParameter, "data set in another presentation context than its command");
+    message.bytes += value.bytes.size();
+    const std::uint64_t most = static_cast<std::uint64_t>(context_.settings->max_object_mib) << 20;
+    if (message.scanner) {
+        if (message.bytes > most) {
+            refuse_instance(status::kCannotUnderstand,
+                            fmt::format("larger than {} MiB", context_.settings->max_object_mib));
+        } else if (auto scanned = message.scanner->feed(value.bytes); !scanned) {
+            const bool theirs = scanned.error().kind == ErrorKind::Reject;
+            refuse_instance(theirs ? status::kCannotUnderstand : status::kOutOfResources, scanned.error().message);
+        } else if (auto kept = segment_.append(value.bytes); !kept) {
+            log_error("cannot_store", {{"reason", kept.error().message}});
+            refuse_instance(status::kOutOfResources, "no room");
+        }
+    } else if (message.bytes > 2 * most) {
+        return abort(AbortReason::InvalidParameter, "the refused data set does not end");
+    }
+    if (!value.last) return std::nullopt;
+    return finish_message();
+}
+
+/// The data set is whole: checks what it is and makes it durable.
+void Association::store_instance() {
+    Message& message = *message_;
+    auto facts = message.scanner->finish();
+    if (!facts) return refuse_instance(status::kCannotUnderstand, facts.error().message);
+    const Command& command = message.command;
+    if (auto same = check_identity(*facts, command.sop_class_uid, command.sop_instance_uid); !same)
+        return refuse_instance(status::kDataSetDoesNotMatch, same.error().message);
+    ReceivedInstance instance;
+    instance.study_instance_uid = facts->study_instance_uid;
+    instance.series_instance_uid = facts->series_instance_uid;
+    instance.sop_instance_uid = facts->sop_instance_uid;
+    instance.sop_class_uid = facts->sop_class_uid;
+    instance.transfer_syntax_uid = contexts_.at(message.context_id).syntax->uid;
+    instance.modality = facts->modality;
+    instance.calling_ae_title = request_.calling_ae_title;
+    instance.called_ae_title = request_.called_ae_title;
+    instance.peer_address = context_.peer_address;
+    instance.received_at = system_clock().now();
+    if (auto committed = segment_.commit(std::move(instance)); !committed) {
+        log_error("cannot_store", {{"reason", committed.error().message}});
+        return refuse_instance(status::kOutOfResources, "no room");
+    }
+    ++stored_;
+    stored_bytes_ += message.bytes;
+}
+
+std::optional<Association::Ending> Association::finish_message() {
+    const int before = stored_;
+    if (message_->scanner) store_instance();
+    const Message message = std::move(*message_);
+    message_.reset();
+    if (message.status != status::kSuccess) {
+        ++refused_;
+        log_warning("request_refused", {{"calling", request_.calling_ae_title},
+                                        {"address", context_.peer_address},
+                                        {"status", fmt::format("{:04X}", message.status)},
+                                        {"reason", message.comment}});
+    }
+    const auto response = write_response(message.command, message.status, message.comment);
+    const bool answered =
+        connection_.write(write_data_pdus(message.context_id, true, response, request_.max_pdu), kAnswerTime);
+    if (stored_ > before && context_.instance_stored) context_.instance_stored();  // after the answer: it comes first
+    if (!answered) return Ending{"connection_lost", "while answering"};
+    return std::nullopt;
+}
+
+}  // namespace cardionode

@@ -1,0 +1,73 @@
+// One accepted TCP connection: reads whole PDUs and writes answers, each within a time.
+//
+// TLS takes the place of the two functions that call recv and send; nothing above this file knows the difference.
+// Thread safety: one object belongs to one thread.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+
+#include "conf/base/files.h"
+#include "conf/base/result.h"
+#include "scp/dicom/pdu.h"
+
+namespace cardionode {
+
+using SteadyTime = std::chrono::steady_clock::time_point;
+
+enum class ReadEnd {
+    Pdu,         ///< a whole PDU is there
+    Closed,      ///< the peer closed or reset the connection
+    TimedOut,    ///< silence, or a PDU that comes too slowly
+    NotAllowed,  ///< the type or length of the PDU was refused by the caller's rule; its header is in `header`
+    Stopped,     ///< this process was asked to end
+};
+
+struct ReadPdu {
+    ReadEnd end = ReadEnd::Closed;
+    PduHeader header;
+    std::span<const std::byte> body;  ///< valid until the next read
+};
+
+class Connection {
+public:
+    /// @param socket    TCP, is made non-blocking; TCP_NODELAY is set: without it each answer waits 40 ms for the
+    ///                  peer's delayed acknowledgement
+    /// @param stop      read between waits; true: end
+    /// @param progress  called whenever bytes came in or went out
+    static Result<Connection> create(FileDescriptor socket, std::size_t longest_pdu, std::function<bool()> stop,
+                                     std::function<void()> progress);
+
+    /// @param first     until when the first byte must come
+    /// @param whole     how long the rest may take from then on
+    /// @param allowed   looks at type and length before the body is waited for
+    ReadPdu read_pdu(SteadyTime first, std::chrono::milliseconds whole,
+                     const std::function<bool(const PduHeader&)>& allowed);
+    /// false: closed, or not within the time.
+    bool write(std::span<const std::byte> bytes, std::chrono::milliseconds longest);
+    /// Says that nothing more comes and waits until the peer closes, so that the last answer reaches it.
+    void close_after_answer(std::chrono::milliseconds longest);
+
+    int fd() const { return socket_.get(); }
+
+private:
+    Connection(FileDescriptor socket, std::size_t longest_pdu, std::function<bool()> stop,
+               std::function<void()> progress);
+    enum class Wait { Ready, TimedOut, Stopped };
+    Wait wait_for(short events, SteadyTime until);
+    ReadEnd fill(std::size_t wanted, SteadyTime until);
+
+    FileDescriptor socket_;
+    std::function<bool()> stop_;
+    std::function<void()> progress_;
+    std::size_t capacity_;
+    std::unique_ptr<std::byte[]> buffer_;  ///< not cleared: pages that no peer fills cost nothing
+    std::size_t begin_ = 0;
+    std::size_t end_ = 0;
+};
+
+}  // namespace cardionode

@@ -1,0 +1,31 @@
+// The answer to an A-ASSOCIATE-RQ: rejected, or which contexts are accepted (PS3.8 7.1, 9.3; PS3.4 B.2).
+//
+// Thread safety: pure functions.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "scp/dicom/pdu.h"
+#include "scp/dicom/syntaxes.h"
+#include "scp/server/peer_rules.h"
+
+namespace cardionode {
+
+struct Refusal {
+    Rejection rejection;
+    std::string_view reason;  ///< a fixed word for the log and for counters
+};
+
+/// none: the association may be opened, as far as the request tells.
+std::optional<Refusal> refusal_of(const AssociateRequest& request, const PeerRules& rules,
+                                  const AddressBytes& peer_address);
+
+/// One answer for each proposed context, in order: of the transfer syntaxes that we keep, the first that the peer
+/// named.
+std::vector<AnsweredContext> answer_contexts(const AssociateRequest& request);
+
+}  // namespace cardionode

@@ -1,0 +1,49 @@
+// What the supervisor and the processes of its connections tell each other: a fixed table in shared memory.
+//
+// A connection's process writes its own slot and reads the others' states; the supervisor reads all and clears a slot
+// when its process has ended. Nothing in it is trusted further than a number in a range: a process that went wild can
+// at most have itself ended.
+// Thread safety: atomics, shared between processes (each lock-free).
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+
+namespace cardionode {
+
+enum class SlotState : std::uint32_t {
+    Free,
+    Connected,   ///< waits for an A-ASSOCIATE-RQ
+    Associated,  ///< counts as an association
+    Leaving,     ///< said its last word, waits for the peer to close
+};
+
+struct Slot {
+    std::atomic<SlotState> state{SlotState::Free};
+    std::atomic<std::int64_t> progress_ms{0};  ///< steady clock; when bytes last moved
+
+    void progressed() {
+        progress_ms =
+            std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now().time_since_epoch())
+                .count();
+    }
+};
+static_assert(std::atomic<SlotState>::is_always_lock_free && std::atomic<std::int64_t>::is_always_lock_free);
+
+inline constexpr std::size_t kMaxSilentConnections = 256;  ///< connected, but without an association yet
+inline constexpr std::size_t kMaxSlots = 512 + kMaxSilentConnections;
+
+struct SharedState {
+    std::atomic<bool> low_space{false};  ///< free space under the watermark: refuse new associations for the moment
+    Slot slots[kMaxSlots];
+
+    int associations() const {
+        int n = 0;
+        for (const Slot& slot : slots) n += slot.state.load() == SlotState::Associated ? 1 : 0;
+        return n;
+    }
+};
+
+}  // namespace cardionode

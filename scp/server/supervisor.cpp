@@ -1,0 +1,268 @@
+#include "scp/server/supervisor.h"
+
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <new>
+
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "conf/base/log.h"
+#include "scp/queue/queue.h"
+#include "scp/server/listener.h"
+#include "scp/server/processes.h"
+
+namespace cardionode {
+namespace {
+
+constexpr std::chrono::milliseconds kTick{250};
+constexpr std::chrono::seconds kDrainTime{20};  // open associations may finish; the unit's TimeoutStopSec is longer
+constexpr std::chrono::seconds kEndTime{3};     // then they are asked to abort, then killed
+constexpr std::chrono::seconds kGrace{10};      // a child keeps its own times; this much later the parent ends it
+constexpr std::chrono::seconds kSlowDisk{60};   // an association may be silent because the disk is
+constexpr std::chrono::seconds kLeaveTime{5};   // for the last word
+constexpr std::chrono::milliseconds kFirstPause{200};
+constexpr std::chrono::milliseconds kLongestPause{30'000};
+
+}  // namespace
+
+Supervisor::Supervisor(Supervisor&&) noexcept = default;
+// The shared table is left to the end of the process: children may still be writing into it.
+Supervisor::~Supervisor() = default;
+
+Result<Supervisor> Supervisor::create(const NodeSettings& settings) {
+    Supervisor s;
+    s.settings_ = settings;
+    auto rules = PeerRules::create(settings.scp);
+    if (!rules) return std::move(rules).error();
+    s.rules_ = std::move(rules).value();
+    auto spool = prepare_spool(settings.node.spool);
+    if (!spool) return std::move(spool).error();
+    s.spool_ = std::move(spool).value();
+    auto lock = take_lock(s.spool_.root / "receiver.lock");
+    if (!lock) {
+        if (lock.error().kind == ErrorKind::Retry)
+            return config_error(fmt::format("node.spool: another receiver works in {}", s.spool_.root.string()));
+        return std::move(lock).error();
+    }
+    s.lock_ = std::move(lock).value();
+    if (auto made = make_folder(settings.node.database.parent_path()); !made)
+        return std::move(made).error().in("node.database");
+    {
+        auto queue = Queue::open(settings.node.database);  // closed again: a queue never crosses a fork
+        if (!queue && queue.error().kind == ErrorKind::Config) return std::move(queue).error().in("node.database");
+    }
+    auto listener = listen_on(settings.scp.bind_address, settings.scp.port);
+    if (!listener) return std::move(listener).error();
+    s.listener_ = std::move(listener).value();
+
+    sigset_t watched;
+    sigemptyset(&watched);
+    for (const int number : {SIGTERM, SIGINT, SIGCHLD}) sigaddset(&watched, number);
+    if (::sigprocmask(SIG_BLOCK, &watched, nullptr) != 0) return bug_error("sigprocmask failed");
+    std::signal(SIGPIPE, SIG_IGN);
+    std::signal(SIGHUP, SIG_IGN);
+    s.signals_ = FileDescriptor(::signalfd(-1, &watched, SFD_CLOEXEC | SFD_NONBLOCK));
+    s.wake_indexer_ = FileDescriptor(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    if (!s.signals_.valid() || !s.wake_indexer_.valid()) return retry_error("no file descriptors left");
+    void* memory = ::mmap(nullptr, sizeof(SharedState), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) return retry_error("no memory for the table of connections");
+    s.shared_ = new (memory) SharedState;
+    s.manager_ = ServiceManager::from_environment();
+    return s;
+}
+
+int Supervisor::run() {
+    start_indexer();
+    if (in_child()) return *child_exit_;
+    look_at_free_space();
+    log_info(
+        "receiver_started",
+        {{"ae_title", settings_.scp.ae_title}, {"address", settings_.scp.bind_address}, {"port", settings_.scp.port}});
+    manager_.ready(fmt::format("listening on {} port {}", settings_.scp.bind_address, settings_.scp.port));
+    while (true) {
+        pollfd items[2] = {{signals_.get(), POLLIN, 0}, {listener_.get(), POLLIN, 0}};
+        ::poll(items, listener_.valid() ? 2 : 1, static_cast<int>(kTick.count()));
+        manager_.alive();
+        handle_signals();
+        reap();
+        look_at_free_space();
+        enforce_deadlines();
+        if (draining_since_) {
+            drain();
+            if (children_.empty() && indexer_ < 0) break;
+            continue;
+        }
+        start_indexer();
+        if (!in_child()) accept_connections();
+        if (in_child()) return *child_exit_;
+    }
+    log_info("receiver_stopped");
+    return 0;
+}
+
+void Supervisor::handle_signals() {
+    signalfd_siginfo info{};
+    while (::read(signals_.get(), &info, sizeof info) == sizeof info) {
+        if (info.ssi_signo == SIGCHLD || draining_since_) continue;
+        draining_since_ = std::chrono::steady_clock::now();
+        listener_.reset();
+        log_info("receiver_stopping", {{"connections", children_.size()}});
+        manager_.stopping("open associations finish");
+    }
+}
+
+void Supervisor::accept_connections() {
+    constexpr int kAtOnce = 32;  // then deadlines and signals get their turn
+    for (int i = 0; i < kAtOnce && !in_child(); ++i) {
+        Accepted accepted = accept_from(listener_.get());
+        if (!accepted.socket.valid()) {
+            if (accepted.error_number != 0)
+                log_error("cannot_accept", {{"reason", std::strerror(accepted.error_number)}});
+            return;
+        }
+        start_child(std::move(accepted.socket), std::move(accepted.peer_address));
+    }
+}
+
+void Supervisor::start_child(FileDescriptor socket, std::string peer_address) {
+    const auto now = std::chrono::steady_clock::now();
+    Slot* free_slot = nullptr;
+    std::size_t waiting = 0;
+    for (Slot& slot : shared_->slots) {
+        const SlotState state = slot.state.load();
+        if (state == SlotState::Free && !free_slot) free_slot = &slot;
+        waiting += state == SlotState::Connected || state == SlotState::Leaving ? 1 : 0;
+    }
+    if (!free_slot || waiting >= kMaxSilentConnections) {
+        if (now - crowd_logged_at_ > std::chrono::seconds(1)) {
+            crowd_logged_at_ = now;
+            log_warning("connection_refused", {{"address", peer_address}, {"reason", "too many connections"}});
+        }
+        return;
+    }
+    free_slot->state = SlotState::Connected;
+    free_slot->progressed();
+    const int parent = ::getpid();
+    const int pid = ::fork();
+    if (pid < 0) {
+        free_slot->state = SlotState::Free;
+        log_error("cannot_fork", {{"reason", std::strerror(errno)}});
+        return;
+    }
+    if (pid > 0) {
+        children_[pid] = {free_slot, std::move(peer_address), now, std::nullopt, false};
+        return;
+    }
+    listener_.reset();
+    signals_.reset();
+    lock_.reset();
+    if (!become_child(parent, SIGUSR1)) {
+        child_exit_ = 1;
+        return;
+    }
+    child_exit_ = run_connection(std::move(socket), peer_address, settings_, *rules_, spool_, *shared_, *free_slot,
+                                 wake_indexer_.get());
+}
+
+void Supervisor::start_indexer() {
+    const auto now = std::chrono::steady_clock::now();
+    if (indexer_ >= 0 || now < indexer_next_) return;
+    const int parent = ::getpid();
+    const int pid = ::fork();
+    if (pid < 0) {
+        log_error("cannot_fork", {{"reason", std::strerror(errno)}});
+        indexer_next_ = now + kFirstPause;
+        return;
+    }
+    if (pid > 0) {
+        indexer_ = pid;
+        indexer_started_ = now;
+        return;
+    }
+    listener_.reset();
+    signals_.reset();
+    lock_.reset();
+    child_exit_ = become_child(parent, SIGKILL) ? run_indexer(settings_, spool_, wake_indexer_.get()) : 1;
+}
+
+void Supervisor::reap() {
+    const auto now = std::chrono::steady_clock::now();
+    int status = 0;
+    for (int pid = ::waitpid(-1, &status, WNOHANG); pid > 0; pid = ::waitpid(-1, &status, WNOHANG)) {
+        const bool clean = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+        const std::string how = WIFSIGNALED(status) ? fmt::format("signal {}", WTERMSIG(status))
+                                                    : fmt::format("exit {}", WEXITSTATUS(status));
+        if (pid == indexer_) {
+            indexer_ = -1;
+            if (now - indexer_started_ > kLongestPause) indexer_pause_ = std::chrono::milliseconds(0);
+            indexer_pause_ = std::min(std::max(indexer_pause_ * 2, kFirstPause), kLongestPause);
+            indexer_next_ = now + indexer_pause_;
+            if (!clean) log_error("indexer_ended", {{"how", how}, {"again_in_ms", indexer_pause_.count()}});
+            continue;
+        }
+        const auto found = children_.find(pid);
+        if (found == children_.end()) continue;
+        if (!clean) log_error("association_process_ended", {{"address", found->second.peer_address}, {"how", how}});
+        found->second.slot->state = SlotState::Free;
+        children_.erase(found);
+    }
+}
+
+/// A child keeps its own times. One that hangs all the same, or was made to, is ended here.
+void Supervisor::enforce_deadlines() {
+    const auto now = std::chrono::steady_clock::now();
+    for (auto& [pid, child] : children_) {
+        const SlotState state = child.slot->state.load();
+        const auto progress = SteadyTime(std::chrono::milliseconds(child.slot->progress_ms.load()));
+        SteadyTime end = now + kGrace;
+        if (state == SlotState::Connected) {
+            end = child.started + std::chrono::seconds(settings_.scp.association_timeout_seconds) + kGrace;
+        } else if (state == SlotState::Associated) {
+            end = std::min(progress, now) + std::chrono::seconds(settings_.scp.dimse_timeout_seconds) + kSlowDisk;
+        } else {
+            if (!child.leaving_since) child.leaving_since = now;
+            end = *child.leaving_since + kLeaveTime + kGrace;
+        }
+        if (now < end || child.killed) continue;
+        log_error("association_process_hangs", {{"address", child.peer_address}});
+        child.killed = true;
+        ::kill(pid, SIGKILL);
+    }
+}
+
+void Supervisor::look_at_free_space() {
+    const auto now = std::chrono::steady_clock::now();
+    if (now - space_looked_at_ < std::chrono::seconds(1)) return;
+    space_looked_at_ = now;
+    auto free = free_bytes(spool_.root);
+    const bool low = !free || *free < static_cast<std::uint64_t>(settings_.scp.min_free_mib) << 20;
+    if (low == shared_->low_space.exchange(low)) return;
+    if (low)
+        log_error("spool_low_on_space",
+                  {{"free_mib", free ? *free >> 20 : 0}, {"min_free_mib", settings_.scp.min_free_mib}});
+    else log_info("spool_has_space_again", {{"free_mib", *free >> 20}});
+}
+
+void Supervisor::drain() {
+    const auto over = std::chrono::steady_clock::now() - *draining_since_;
+    if (over > kDrainTime && !ending_children_) {
+        ending_children_ = true;
+        for (const auto& [pid, child] : children_) ::kill(pid, SIGUSR1);
+    }
+    if (over > kDrainTime + kEndTime)
+        for (const auto& [pid, child] : children_) ::kill(pid, SIGKILL);
+    // Connections without an association have nothing to finish.
+    for (const auto& [pid, child] : children_)
+        if (child.slot->state.load() == SlotState::Connected) ::kill(pid, SIGUSR1);
+    if (!children_.empty() || indexer_ < 0) return;
+    ::kill(indexer_, over > kDrainTime + 2 * kEndTime ? SIGKILL : SIGUSR1);
+}
+
+}  // namespace cardionode
