@@ -9,6 +9,7 @@
 #include "conf/base/files.h"
 #include "pipeline/outputs/context.h"
 #include "pipeline/outputs/seg.h"
+#include "pipeline/outputs/sr.h"
 #include "scp/dicom/uid.h"
 
 namespace cardionode {
@@ -69,6 +70,9 @@ Result<WrittenOutputs> write_all_outputs(const CtSeries& source, const Findings&
     auto segs = write_segs(context, folder, out.notes);
     if (!segs) return std::move(segs).error();
     for (const WrittenSeg& seg : *segs) out.files.push_back(seg.file);
+    auto srs = write_srs(context, folder, *segs, out.notes);
+    if (!srs) return std::move(srs).error();
+    out.files.insert(out.files.end(), srs->begin(), srs->end());
     return out;
 }
 

@@ -255,7 +255,7 @@ void fill(const OutputContext& context, DcmDataset& dataset, const SegmentGroup&
     for (const char c : group.name) label += std::isalnum(static_cast<unsigned char>(c)) ? std::toupper(c) : '_';
     put(dataset, DCM_ContentLabel, label.substr(0, 16));
     put_short_text(dataset, DCM_ContentDescription, context.text(description));
-    put(dataset, DCM_ContentCreatorName, "cardionode");
+    put(dataset, DCM_ContentCreatorName, "Cardionode^Automatic");
     put(dataset, DCM_SegmentationType, "BINARY");
     put(dataset, DCM_SegmentsOverlap, "NO");
 

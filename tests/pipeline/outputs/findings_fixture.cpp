@@ -35,14 +35,6 @@ void paint(LabelMap& labels, const Vec3& centre, const Vec3& radius, std::uint8_
     }
 }
 
-void measure_volumes(SegmentGroup& group) {
-    for (Segment& segment : group.segments) {
-        std::int64_t voxels = 0;
-        for (const std::uint8_t v : group.labels.voxels) voxels += v == segment.label;
-        if (voxels > 0) segment.volume_ml = static_cast<double>(voxels) * group.labels.grid.voxel_volume_mm3() / 1000;
-    }
-}
-
 Landmark point(const Grid& grid, const char* name, const char* title, const char* code, const Code& site, Vec3 f) {
     Landmark landmark;
     landmark.name = name;
@@ -59,6 +51,15 @@ Landmark point(const Grid& grid, const char* name, const char* title, const char
 }
 
 }  // namespace
+
+void measure_volumes(SegmentGroup& group) {
+    for (Segment& segment : group.segments) {
+        segment.volume_ml.reset();
+        std::int64_t voxels = 0;
+        for (const std::uint8_t v : group.labels.voxels) voxels += v == segment.label;
+        if (voxels > 0) segment.volume_ml = static_cast<double>(voxels) * group.labels.grid.voxel_volume_mm3() / 1000;
+    }
+}
 
 Findings findings_for(const CtSeries& source) {
     const Grid& grid = source.volume.grid;

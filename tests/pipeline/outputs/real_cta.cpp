@@ -22,12 +22,7 @@ RealCase real_cta(const std::filesystem::path& cta_folder) {
     heart.segments[0].title = "Aortic annulus";
     heart.segments[0].name = "annulus";
     heart.segments[0].type = {"77583004", "SCT", "Aortic valve ring"};
-    for (Segment& segment : heart.segments) {
-        std::int64_t voxels = 0;
-        for (const std::uint8_t v : heart.labels.voxels) voxels += v == segment.label;
-        segment.volume_ml.reset();
-        if (voxels > 0) segment.volume_ml = static_cast<double>(voxels) * grid.voxel_volume_mm3() / 1000;
-    }
+    measure_volumes(heart);
     // Three points on the rim of the reference annulus (aorta_report: centre, long and short axis, ends of both).
     const PatientPoint centre{{13.95, -184.05, 660.78}};
     const Vec3 normal = normalised({-0.29, -0.18, 0.94});

@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "conf/base/files.h"
+#include "pipeline/outputs/check.h"
 #include "tests/pipeline/outputs/read_back.h"
 #include "tests/pipeline/outputs/synthetic_ct.h"
 #include "tests/support/shared_data.h"
@@ -40,6 +41,8 @@ TEST_P(SegOfShape, IsReadByPydicomVoxelForVoxel) {
     const auto outputs = write_outputs(ct, findings, request_for(folder / "work"));
     ASSERT_TRUE(outputs) << outputs.error().message;
     EXPECT_EQ(read_back(folder / "ct", findings, *outputs, folder / "work"), "");
+    const auto checked = check_outputs(ct, outputs->files, folder / "work");
+    EXPECT_TRUE(checked) << checked.error().message;
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -72,6 +75,7 @@ TEST(Seg, AGroupWithTooManyFramesIsSharedOutAndALongSegmentIsCut) {
     Findings findings = findings_for(ct);
     LabelMap& labels = findings.groups[0].labels;
     for (std::int64_t k = 0; k < 420; ++k) labels.at({{4, 3, k}}) = 2;  // the aorta runs through every slice
+    measure_volumes(findings.groups[0]);
     const auto outputs = write_outputs(ct, findings, request_for(folder / "work"));
     ASSERT_TRUE(outputs) << outputs.error().message;
     EXPECT_GE(of_kind(*outputs, "SEG").size(), 3U);
@@ -116,6 +120,8 @@ TEST(Seg, ResampledSeriesRefersToTheNearestSourceSlices) {
     const Findings findings = findings_for(ct);
     const auto outputs = write_outputs(ct, findings, request_for(folder / "work"));
     ASSERT_TRUE(outputs) << outputs.error().message;
+    const auto checked = check_outputs(ct, outputs->files, folder / "work");
+    EXPECT_TRUE(checked) << checked.error().message;
     DcmFileFormat format;
     ASSERT_TRUE(format.loadFile((folder / "work" / of_kind(*outputs, "SEG")[0].file).c_str()).good());
     DcmSequenceOfItems* frames = nullptr;

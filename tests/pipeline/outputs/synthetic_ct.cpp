@@ -34,6 +34,21 @@ float ball_hu(const Grid& grid, VoxelIndex index) {
     return r2 < 0.35 ? 320.0F : r2 < 0.8 ? 40.0F : -800.0F;
 }
 
+CtSeries series_of(Volume volume) {
+    return CtSeries{.volume = std::move(volume),
+                    .slices = {},
+                    .resampled = false,
+                    .study_instance_uid = {},
+                    .series_instance_uid = {},
+                    .frame_of_reference_uid = {},
+                    .why_chosen = "only series",
+                    .not_chosen = {},
+                    .warnings = {},
+                    .contrast_named = true,
+                    .phase_percent = {},
+                    .lossy = false};
+}
+
 void put(DcmItem& item, const DcmTagKey& tag, const std::string& value) {
     if (item.putAndInsertOFStringArray(tag, OFString(value.data(), value.size())).bad()) {
         throw std::runtime_error("test fixture: cannot put an element");
@@ -87,7 +102,7 @@ CtShape oblique(CtShape s) {
 CtSeries write_ct(const std::filesystem::path& folder, const CtShape& s) {
     const Grid grid = grid_of(s);
     Volume volume(grid, -1000.0F);
-    CtSeries series{std::move(volume), {}, false, {}, {}, {}, "only series", {}};
+    CtSeries series = series_of(std::move(volume));
     series.study_instance_uid = derive_uid({"test study", folder.filename().string()});
     series.series_instance_uid = derive_uid({"test series", folder.filename().string()});
     series.frame_of_reference_uid = derive_uid({"test frame", folder.filename().string()});
@@ -150,15 +165,8 @@ CtSeries read_ct(const std::filesystem::path& folder) {
         std::vector<float> hu;
     };
     std::vector<Slice> slices;
-    CtSeries series{
-        Volume(Grid::create({}, {Vec3{1, 0, 0}, Vec3{0, 1, 0}, Vec3{0, 0, 1}}, {1, 1, 1}, {1, 1, 1}).value(), 0.0F),
-        {},
-        false,
-        {},
-        {},
-        {},
-        "only series",
-        {}};
+    const Grid unit = Grid::create({}, {Vec3{1, 0, 0}, Vec3{0, 1, 0}, Vec3{0, 0, 1}}, {1, 1, 1}, {1, 1, 1}).value();
+    CtSeries series = series_of(Volume(unit, 0.0F));
     Vec3 row{}, column{};
     double spacing[2] = {};
     Uint16 rows = 0, columns = 0;

@@ -37,6 +37,9 @@ std::vector<std::uint8_t> read_mask(const std::filesystem::path& file, const Gri
 /// Two groups with balls and boxes, seven landmarks of which one is not found, measurements with and without value.
 Findings findings_for(const CtSeries& source);
 
+/// Puts volume_ml of every segment from its voxels.
+void measure_volumes(SegmentGroup& group);
+
 OutputRequest request_for(const std::filesystem::path& work_folder);
 
 }  // namespace cardionode::test
