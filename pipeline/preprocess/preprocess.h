@@ -3,9 +3,11 @@
 // The network's grid is always aligned with the patient: x to the left, y to the back, z to the head, whatever way
 // the source was acquired, with the spacing of the manifest. A source that lies on such a grid already is copied
 // voxel for voxel.
-// Thread safety: free functions without state. Memory: the result, and a few slices beside it.
+// Thread safety: free functions without state. Memory: the result, and a few slices beside it; for a source that is
+// rotated against the patient's axes and much finer than the network's grid, one copy of the source besides.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 
@@ -22,8 +24,10 @@ Result<Grid> network_grid(const Grid& source, const std::array<double, 3>& spaci
                           std::int64_t max_voxels = 512'000'000);
 
 /// (clip(HU) - mean) / sd on the network's grid. HU is interpolated linearly, after a Gaussian of sigma
-/// 0.4 * sqrt(ratio^2 - 1) source voxels along each axis on which the network's voxels are more than 1.5 times as
-/// large (without it, noise and edges alias). Outside the source is air (-1024 HU), clipped and scaled like the rest.
+/// 0.425 * sqrt(ratio^2 - 1) source voxels along each axis on which the network's voxels are more than 1.5 times as
+/// large (a Gaussian blur of the width that makes one voxel size of the other; without it, noise and edges alias).
+/// The edge's value holds for half a voxel outside the source, beyond it is air (-1024 HU), clipped and scaled like
+/// the rest.
 /// Reject: an orientation other than "LPS", spacing or sd that is not positive, a grid that is too large.
 Result<Volume> to_network_grid(const Volume& ct_hu, const InputManifest& input);
 
