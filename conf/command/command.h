@@ -33,6 +33,7 @@ void add_example(CLI::App& command, const std::string& example);
 int run_cardionode(int argc, const char* const* argv);
 
 void register_all_commands(CLI::App& app);
-void register_models_commands(CLI::App& app);  ///< models forward, models show
+void register_models_commands(CLI::App& app);    ///< models forward, models show
+void register_operator_commands(CLI::App& app);  ///< status, studies, show, retry, check
 
 }  // namespace cardionode

@@ -12,7 +12,10 @@ constexpr int kFailure = 1, kUsage = 2;
 
 }  // namespace
 
-void register_all_commands(CLI::App& app) { register_models_commands(app); }
+void register_all_commands(CLI::App& app) {
+    register_operator_commands(app);
+    register_models_commands(app);
+}
 
 void fail(const Error& error) {
     fmt::print(stderr, "cardionode: {}\n", error.message);

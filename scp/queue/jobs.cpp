@@ -222,8 +222,7 @@ Result<bool> Queue::fail_study(const ClaimedStudy& claim, const Error& error, co
                       to_string(error.kind), job->job);
             state.run("UPDATE studies SET last_error = ? WHERE id = ?", error.message, job->study);
             state.set_state(job->study, StudyState::Ready);
-            state.event(job->study, "try_failed",
-                        fmt::format("{}; next try in {} s", error.message, (pause + 500) / 1000));
+            state.event(job->study, "try_failed", fmt::format("{}; next try {}", error.message, next_try_in(pause)));
         }
         return true;
     });

@@ -177,7 +177,7 @@ Result<bool> Queue::output_failed(const ClaimedOutput& claim, const Error& error
             state.run("UPDATE outbox SET not_before = ?, silent = 0, last_error = ? WHERE id = ?", state.now() + pause,
                       error.message, send->row);
             state.event(send->study, "try_failed",
-                        fmt::format("{}: {}; next try in {} s", send->name, error.message, (pause + 500) / 1000));
+                        fmt::format("{}: {}; next try {}", send->name, error.message, next_try_in(pause)));
         }
         return true;
     });

@@ -51,6 +51,11 @@ StudyState study_state_from(std::string_view word) {
     throw Failure{bug_error(fmt::format("queue: unknown state \"{}\"", word))};
 }
 
+std::string next_try_in(std::int64_t pause_milliseconds) {
+    const std::int64_t seconds = (pause_milliseconds + 500) / 1000;
+    return seconds < 120 ? fmt::format("in {} s", seconds) : fmt::format("in {} min", (seconds + 30) / 60);
+}
+
 Milliseconds pause_for(const RetryPolicy& policy, int attempt, double jitter) {
     const int doublings = std::clamp(attempt - 1, 0, 40);
     const double pause = std::min(static_cast<double>(policy.first.count()) * static_cast<double>(1LL << doublings),
@@ -65,9 +70,13 @@ Queue::~Queue() = default;
 
 Result<Queue> Queue::open(const std::filesystem::path& file, const Clock& clock, const QueueOptions& options) {
     const std::string doing = "opening the queue " + file.string();
-    std::error_code ignored;
-    if (options.mode != QueueOptions::Mode::MakeOrMigrate && !std::filesystem::exists(file, ignored)) {
-        return config_error(fmt::format("no database at {}: has cardionode-scp been started?", file.string()));
+    if (options.mode != QueueOptions::Mode::MakeOrMigrate) {
+        std::error_code error;
+        const auto found = std::filesystem::status(file, error).type();
+        if (found == std::filesystem::file_type::not_found) {
+            return config_error(fmt::format("no database at {}: has cardionode-scp been started?", file.string()));
+        }
+        if (error) return config_error(fmt::format("{}: {}", doing, error.message()));
     }
     // The change to WAL needs the file for itself and does not wait for its turn: two services that start together on
     // a new file would see "locked" once.

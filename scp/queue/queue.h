@@ -123,6 +123,7 @@ struct RetryPolicy {
 
 struct StudyRow {
     std::string study_key;
+    std::string study_instance_uid;
     StudyState state = StudyState::Receiving;
     int revision = 1;
     int series = 0;
@@ -166,9 +167,9 @@ struct DestinationStatus {
     int waiting = 0;  ///< or being sent
     int sent = 0;
     int set_aside = 0;
-    std::optional<Moment> next_try;
-    std::optional<Moment> last_sent;
-    std::string last_error;  ///< of an output that waits or was set aside
+    std::optional<Moment> next_try = std::nullopt;
+    std::optional<Moment> last_sent = std::nullopt;
+    std::string last_error = {};  ///< of an output that waits or was set aside
 };
 
 struct QueueStatus {

@@ -23,7 +23,7 @@ using State = Queue::State;
     "(SELECT count(*) FROM outbox b WHERE b.study_id = s.id AND b.revision = s.revision), "                           \
     "(SELECT count(*) FROM outbox b WHERE b.study_id = s.id AND b.revision = s.revision AND b.state = 'sent'), "      \
     "(SELECT count(*) FROM outbox b WHERE b.study_id = s.id AND b.revision = s.revision AND b.state = 'set_aside') "  \
-    "FROM studies s LEFT JOIN jobs j ON j.study_id = s.id AND j.revision = s.revision "
+    ", s.study_instance_uid FROM studies s LEFT JOIN jobs j ON j.study_id = s.id AND j.revision = s.revision "
 
 StudyRow read_study(const Query& row) {
     StudyRow study;
@@ -44,6 +44,7 @@ StudyRow read_study(const Query& row) {
     study.outputs_total = row.small(14);
     study.outputs_sent = row.small(15);
     study.outputs_set_aside = row.small(16);
+    study.study_instance_uid = row.text(17);
     return study;
 }
 

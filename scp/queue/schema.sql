@@ -8,25 +8,22 @@
 -- The states of a study
 -- =====================
 --
---                    late image: revision + 1 (from any state below, once this revision was claimed)
---        +---------------------------------------------------------------------------------------------+
---        |        late image, never claimed: same revision                                             |
---        |      +------------------+                                                                    |
---        v      v                  |                                                                    |
---     +-----------+  quiet or   +-------+  claim   +------------+  finish   +---------+  last output  +------+
---  -->| receiving |-----------> | ready |--------->| processing |---------->| sending |-------------->| done |
---     +-----------+  forced     +-------+          +------------+           +---------+   sent        +------+
---           |                     ^   ^  lease ran out,  |  |                  |   ^                      ^
---           |                     |   |  failed (Retry)  |  |                  |   |                      |
---           |                     |   +------------------+  |                  |   | retry, result is     |
---           |                     | retry, no result yet    | Reject, Config,  |   | there already        |
---           |                     |                         | Bug, too many    v   |                      |
---           |                     |                         | tries        +-----------+                  |
---           |                     +-------------------------|------------- | set_aside |                  |
---           |                                               +------------> +-----------+                  |
---           |    no instance that can be used                                   ^                         |
---           +-------------------------------------------------------------------+                         |
---                                   finish without a destination or without an output: done at once ------+
+--              quiet,                                                     last output
+--              or forced          claim               finish              sent
+--   receiving ----------> ready ---------> processing ---------> sending ------------> done
+--       |                   ^               |   |   |               |                    ^
+--       |                   +---------------+   |   +---------------|--------------------+
+--       |                   lease ran out,      |                   |     nothing to send
+--       |                   try failed          |                   |
+--       | no instance                           | cannot work,      | cannot be sent
+--       | can be used                           | tried too often   |
+--       v                                       v                   v
+--       +----------------------------------> set_aside <------------+
+--
+--   `cardionode retry`:  set_aside -> ready    when there is no result yet
+--                        set_aside -> sending  when the result is there: nothing is computed again
+--   a late image:        ready (never claimed) -> receiving, same revision
+--                        ready (tried before), processing, sending, done, set_aside -> receiving, revision + 1
 --
 -- receiving   Instances arrive. A series is complete (closed_at) when it was quiet for scp.series_quiet_seconds; the
 --             study is complete when all its series are and it was quiet for scp.study_quiet_seconds. An operator or

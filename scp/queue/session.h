@@ -149,6 +149,9 @@ private:
     std::unordered_map<std::string_view, Prepared> prepared_;
 };
 
+/// "in 45 s", "in 12 min": when the next try comes, for an event.
+std::string next_try_in(std::int64_t pause_milliseconds);
+
 StudyState study_state_from(std::string_view word);
 
 /// first * 2^(attempt-1), at most longest, times `jitter` (0.8 to 1.2).
