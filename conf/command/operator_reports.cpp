@@ -174,8 +174,7 @@ Result<Report> status_report(const OperatorOptions& options, const Clock& clock)
     std::string text = fmt::format("Queue      {}\n", settings->node.database.string());
     text += fmt::format("Received   {}, {}", counted(status->instances, "image", "images"), in_bytes(status->bytes));
     if (status->conflicts > 0) {
-        text += fmt::format("; {} not used, for their UID was there with other content",
-                            counted(status->conflicts, "image", "images"));
+        text += fmt::format("; {} more not used: other content under a UID that was there", status->conflicts);
     }
     text += fmt::format("\nSpool      {}, {}\n", settings->node.spool.string(),
                         free ? in_bytes(static_cast<std::int64_t>(*free)) + " free" : free.error().message);

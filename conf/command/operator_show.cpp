@@ -85,9 +85,11 @@ std::string head_text(const Known& known, const OperatorOptions& options, Moment
 std::string result_text(const Json& result) {
     if (result.is_null()) return "";
     if (!result.is_object()) return "\nThe stored result cannot be read.\n";
-    std::string out = "\n";
+    std::string out;
     const auto line = [&](std::string_view name, const std::string& value) {
-        if (!value.empty()) out += fmt::format("{:<12} {}\n", name, printable(value));
+        if (value.empty()) return;
+        if (out.empty()) out = "\n";
+        out += fmt::format("{:<12} {}\n", name, printable(value));
     };
     line("Model", text_in(result, "model"));
     line("Series read", text_in(result, "series"));

@@ -53,7 +53,9 @@ StudyState study_state_from(std::string_view word) {
 
 std::string next_try_in(std::int64_t pause_milliseconds) {
     const std::int64_t seconds = (pause_milliseconds + 500) / 1000;
-    return seconds < 120 ? fmt::format("in {} s", seconds) : fmt::format("in {} min", (seconds + 30) / 60);
+    if (seconds < 120) return fmt::format("in {} s", seconds);
+    if (seconds < 7200) return fmt::format("in {} min", (seconds + 30) / 60);
+    return fmt::format("in {:.1f} h", static_cast<double>(seconds) / 3600);
 }
 
 Milliseconds pause_for(const RetryPolicy& policy, int attempt, double jitter) {

@@ -149,7 +149,7 @@ private:
     std::unordered_map<std::string_view, Prepared> prepared_;
 };
 
-/// "in 45 s", "in 12 min": when the next try comes, for an event.
+/// "in 45 s", "in 12 min", "in 2.5 h": when the next try comes, for an event.
 std::string next_try_in(std::int64_t pause_milliseconds);
 
 StudyState study_state_from(std::string_view word);

@@ -260,6 +260,33 @@ TEST(ReadOnlyFolder, IsAConfigErrorThatNamesTheFile) {
     std::filesystem::permissions(folder.path(), std::filesystem::perms(0755));
 }
 
+TEST(RootLooksIn, WithoutTakingTheFileAwayFromTheService) {
+    // A shell of root while the services are down makes SQLite's side files; the service's user must be able to use
+    // them.
+    if (::geteuid() != 0) GTEST_SKIP() << "only root can act for another user";
+    const TemporaryFolder folder;
+    const auto file = folder / "queue.db";
+    int number = 0;
+    const auto as_service = [&] {
+        ++number;
+        return in_child([&] {
+            if (::setgroups(0, nullptr) != 0 || ::setgid(65534) != 0 || ::setuid(65534) != 0) return 77;
+            auto queue = Queue::open(file);
+            if (!queue) return 1;
+            const auto instance = make_instance(std::to_string(number), "1", 1);
+            return queue->add_instances({&instance, 1}).ok() ? 0 : 2;
+        });
+    };
+    ASSERT_EQ(::chown(folder.path().c_str(), 65534, 65534), 0);
+    EXPECT_EQ(as_service(), 0);
+    for (const auto mode : {QueueOptions::Mode::ReadOnly, QueueOptions::Mode::MustExist}) {
+        Queue root = must(Queue::open(file, system_clock(), {.mode = mode}));
+        must(root.status());
+        EXPECT_EQ(as_service(), 0) << "while root looks";
+    }
+    EXPECT_EQ(as_service(), 0);
+}
+
 TEST(RepeatedRun, OfOneRevisionUsesItsRowsAgainAndSendsNothingTwice) {
     // No method runs a finished revision again today; a restored backup or a hand on the file may.
     const TemporaryFolder folder;
