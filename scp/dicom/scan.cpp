@@ -7,8 +7,8 @@
 #include <vector>
 
 #include <fmt/format.h>
-#include <zlib.h>
 
+#include "scp/dicom/inflater.h"
 #include "scp/dicom/uid.h"
 
 namespace cardionode {
@@ -37,53 +37,6 @@ struct Frame {
     bool defined = false;  ///< ends at `end`; otherwise at its delimiter, which stands before `end`
     bool guessed = false;  ///< a private value that only looks like a sequence
     std::uint64_t end = kNoEnd;
-};
-
-class Inflater {
-public:
-    Inflater() { ready_ = inflateInit2(&stream_, -MAX_WBITS) == Z_OK; }
-    ~Inflater() {
-        if (ready_) inflateEnd(&stream_);
-    }
-    Inflater(const Inflater&) = delete;
-    Inflater& operator=(const Inflater&) = delete;
-
-    template <class Consume>
-    Result<void> feed(std::span<const std::byte> bytes, Consume&& consume) {
-        if (!ready_) return retry_error("no memory to inflate the data set");
-        while (!bytes.empty()) {
-            if (ended_) {  // PS3.5 A.5: one pad byte makes the length even
-                trailing_ += bytes.size();
-                if (trailing_ > 1) return reject_error("bytes follow the deflated data set");
-                return {};
-            }
-            stream_.next_in = reinterpret_cast<Bytef*>(const_cast<std::byte*>(bytes.data()));
-            stream_.avail_in = static_cast<uInt>(std::min<std::size_t>(bytes.size(), 1U << 30));
-            const std::size_t offered = stream_.avail_in;
-            do {
-                stream_.next_out = reinterpret_cast<Bytef*>(buffer_.data());
-                stream_.avail_out = static_cast<uInt>(buffer_.size());
-                const int code = inflate(&stream_, Z_NO_FLUSH);
-                if (code == Z_MEM_ERROR) return retry_error("no memory to inflate the data set");
-                if (code != Z_OK && code != Z_STREAM_END && code != Z_BUF_ERROR)
-                    return reject_error("the deflated data set is damaged");
-                const std::size_t made = buffer_.size() - stream_.avail_out;
-                if (auto taken = consume(std::span<const std::byte>(buffer_).first(made)); !taken) return taken;
-                ended_ = code == Z_STREAM_END;
-            } while (!ended_ && stream_.avail_out == 0);
-            bytes = bytes.subspan(offered - stream_.avail_in);
-            if (!ended_ && stream_.avail_in != 0) return reject_error("the deflated data set is damaged");
-        }
-        return {};
-    }
-    bool ended() const { return ended_; }
-
-private:
-    z_stream stream_{};
-    bool ready_ = false;
-    bool ended_ = false;
-    std::size_t trailing_ = 0;
-    std::array<std::byte, 65536> buffer_{};
 };
 
 }  // namespace

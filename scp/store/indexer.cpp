@@ -102,7 +102,13 @@ Result<void> Indexer::finish_segment(Segment& segment) {
     const fs::path path = segment.reader.path();
     auto rest = segment.reader.rest_bytes();
     if (!rest) return std::move(rest).error();
-    if (!segment.trusted && *rest > 0) ++counts_.torn_tails;
+    if (!segment.trusted && *rest > 0) {
+        auto lost = segment.reader.later_record();
+        if (!lost) return std::move(lost).error();
+        if (*lost) log_error("stored_instances_damaged", {{"segment", path.filename().string()}});
+        segment.damaged = segment.damaged || *lost;
+        counts_.torn_tails += *lost ? 0 : 1;
+    }
     if (segment.damaged) return set_aside(path);
     at("remove_segment");
     if (::unlink(path.c_str()) != 0 && errno != ENOENT) return file_error("removing", path, errno);

@@ -238,6 +238,18 @@ Result<std::optional<SegmentRecord>> SegmentReader::peek() {
     return std::optional<SegmentRecord>(std::move(record));
 }
 
+Result<bool> SegmentReader::later_record() {
+    Block block{};
+    for (std::uint64_t at = offset_ + kRecordBlock;; at += kRecordBlock) {
+        auto have = read_at(file_.get(), block, at, path_);
+        if (!have) return std::move(have).error();
+        if (*have < block.size()) return false;
+        if (std::memcmp(block.data(), kMagic.data(), kMagic.size()) == 0 && get(block, kCrcAt, 4) == crc_of(block) &&
+            get(block, 32, 8) > number_ && (!id_ || *id_ == get(block, 24, 8)))
+            return true;
+    }
+}
+
 void SegmentReader::advance(const SegmentRecord& record) {
     offset_ = record.next_offset;
     ++number_;

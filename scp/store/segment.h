@@ -86,6 +86,8 @@ public:
     Result<bool> verify(const SegmentRecord& record);
     /// true from the moment the writer has closed the file or died. Ask before peek() to know that none comes after.
     bool writer_gone();
+    /// Is there a record behind one whose header block is damaged? Then that one was acknowledged, and is lost.
+    Result<bool> later_record();
     /// Bytes of the file behind the records read so far.
     Result<std::uint64_t> rest_bytes() const;
 
