@@ -8,6 +8,7 @@
 
 #include "conf/base/files.h"
 #include "pipeline/outputs/context.h"
+#include "pipeline/outputs/key_images.h"
 #include "pipeline/outputs/seg.h"
 #include "pipeline/outputs/sr.h"
 #include "scp/dicom/uid.h"
@@ -26,6 +27,9 @@ Result<void> check_request(const CtSeries& source, const Findings& findings, con
     if (request.revision < 1) return bug_error("revisions are counted from 1");
     for (const SegmentGroup& group : findings.groups) {
         if (!is_plain_name(group.name)) return bug_error("the name of a structure group cannot be a file name");
+    }
+    for (const Landmark& landmark : findings.landmarks) {
+        if (!is_plain_name(landmark.name)) return bug_error("the name of a landmark cannot be a file name");
     }
     if (!is_valid_uid(source.study_instance_uid) || !is_valid_uid(source.series_instance_uid)) {
         return reject_error("the source has no valid study or series UID");
@@ -73,6 +77,12 @@ Result<WrittenOutputs> write_all_outputs(const CtSeries& source, const Findings&
     auto srs = write_srs(context, folder, *segs, out.notes);
     if (!srs) return std::move(srs).error();
     out.files.insert(out.files.end(), srs->begin(), srs->end());
+    auto key_images = write_key_images(context, folder);
+    if (!key_images) return std::move(key_images).error();
+    out.files.insert(out.files.end(), key_images->begin(), key_images->end());
+    auto overview = write_overview(context, folder);
+    if (!overview) return std::move(overview).error();
+    out.overview = *overview;
     return out;
 }
 

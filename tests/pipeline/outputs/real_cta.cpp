@@ -23,19 +23,20 @@ RealCase real_cta(const std::filesystem::path& cta_folder) {
     heart.segments[0].name = "annulus";
     heart.segments[0].type = {"77583004", "SCT", "Aortic valve ring"};
     measure_volumes(heart);
-    // Three points on the rim of the reference annulus (aorta_report: centre, long and short axis, ends of both).
+    // Points on the rim of the reference annulus (its centroid and main axes), so that pictures look as they should:
+    // right cusp in front, left cusp to the left and back, non-coronary cusp to the right and back.
     const PatientPoint centre{{13.95, -184.05, 660.78}};
-    const Vec3 normal = normalised({-0.29, -0.18, 0.94});
-    const Vec3 u = normalised(cross(normal, {0, 1, 0}));
-    const Vec3 v = cross(normal, u);
+    const Vec3 normal = normalised({-0.526, -0.262, 0.809});
+    const Vec3 left = normalised(subtract({1, 0, 0}, scale(normal, normal[0])));
+    const Vec3 back = cross(normal, left);
     const auto on_rim = [&](double degrees, double radius, double above) {
         const double a = degrees * std::acos(-1.0) / 180;
-        const Vec3 in_plane = add(scale(u, radius * std::cos(a)), scale(v, radius * std::sin(a)));
+        const Vec3 in_plane = add(scale(left, radius * std::cos(a)), scale(back, radius * std::sin(a)));
         return PatientPoint{add(add(centre.lps_mm, in_plane), scale(normal, above))};
     };
-    const std::array<PatientPoint, 7> points = {on_rim(200, 13, 0),  on_rim(320, 13, 0),  on_rim(80, 13, 0),
-                                                on_rim(215, 16, 14), on_rim(330, 16, 13), on_rim(140, 12, 1),
-                                                on_rim(140, 12, -6)};
+    const std::array<PatientPoint, 7> points = {on_rim(-80, 12, 0),  on_rim(40, 12, 0),  on_rim(160, 12, 0),
+                                                on_rim(-85, 16, 16), on_rim(30, 16, 14), on_rim(-140, 12, 1),
+                                                on_rim(-140, 12, -6)};
     for (std::size_t n = 0; n < points.size(); ++n) {
         if (out.findings.landmarks[n].position) out.findings.landmarks[n].position = points[n];
     }
