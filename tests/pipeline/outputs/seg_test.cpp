@@ -143,6 +143,34 @@ TEST(Seg, ResampledSeriesRefersToTheNearestSourceSlices) {
     }
 }
 
+TEST(Seg, FramesOfAnEnhancedCtAreReferredToByNumber) {
+    const TemporaryFolder folder;
+    const CtSeries single = write_ct(folder / "ct", oblique({.columns = 23, .slices = 12}));
+    const CtSeries ct = as_enhanced_ct(single, folder / "enhanced.dcm");
+    const auto outputs = write_outputs(ct, findings_for(ct), request_for(folder / "work"));
+    ASSERT_TRUE(outputs) << outputs.error().message;
+    const auto checked = check_outputs(ct, outputs->files, folder / "work");
+    EXPECT_TRUE(checked) << checked.error().message;
+    DcmFileFormat format;
+    ASSERT_TRUE(format.loadFile((folder / "work" / of_kind(*outputs, "SEG")[0].file).c_str()).good());
+    DcmItem *series = nullptr, *image = nullptr;
+    DcmSequenceOfItems *listed = nullptr, *frames = nullptr;
+    ASSERT_TRUE(format.getDataset()->findAndGetSequenceItem(DCM_ReferencedSeriesSequence, series).good());
+    ASSERT_TRUE(series->findAndGetSequence(DCM_ReferencedInstanceSequence, listed).good());
+    EXPECT_EQ(listed->card(), 1U);
+    ASSERT_TRUE(format.getDataset()->findAndGetSequence(DCM_PerFrameFunctionalGroupsSequence, frames).good());
+    std::set<Sint32> numbers;
+    for (unsigned long n = 0; n < frames->card(); ++n) {
+        Sint32 number = 0;
+        ASSERT_TRUE(frames->getItem(n)->findAndGetSequenceItem(DCM_DerivationImageSequence, image).good());
+        ASSERT_TRUE(image->findAndGetSint32(DCM_ReferencedFrameNumber, number, 0, OFTrue).good());
+        numbers.insert(number);
+    }
+    EXPECT_GE(numbers.size(), 8U);
+    EXPECT_GE(*numbers.begin(), 1);
+    EXPECT_LE(*numbers.rbegin(), 12);
+}
+
 TEST(Seg, AttributesThatOthersStumbleOverAreMendedAndIdentityIsKept) {
     const TemporaryFolder folder;
     const CtSeries ct = write_ct(folder / "ct", {.bad_attributes = true});

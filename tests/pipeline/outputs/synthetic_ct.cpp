@@ -158,6 +158,46 @@ CtSeries write_ct(const std::filesystem::path& folder, const CtShape& s) {
     return series;
 }
 
+CtSeries as_enhanced_ct(const CtSeries& single, const std::filesystem::path& file) {
+    CtSeries out = single;
+    DcmFileFormat first;
+    if (first.loadFile(single.slices.front().file.c_str()).bad()) throw std::runtime_error("cannot read CT");
+    DcmFileFormat format;
+    DcmDataset& d = *format.getDataset();
+    DcmDataset& source = *first.getDataset();
+    for (unsigned long n = 0; n < source.card(); ++n) {  // what is not about one slice
+        DcmElement* element = source.getElement(n);
+        const DcmTagKey tag = element->getTag();
+        const bool plane =
+            tag == DCM_ImagePositionPatient || tag == DCM_ImageOrientationPatient || tag == DCM_PixelSpacing;
+        if (!plane && tag != DCM_PixelData) d.insert(static_cast<DcmElement*>(element->clone()), OFTrue);
+    }
+    const std::string sop = derive_uid({"enhanced", single.series_instance_uid});
+    put(d, DCM_SOPClassUID, UID_EnhancedCTImageStorage);
+    put(d, DCM_SOPInstanceUID, sop);
+    put(d, DCM_NumberOfFrames, std::to_string(single.slices.size()));
+    const Grid& grid = single.volume.grid;
+    DcmItem *shared = nullptr, *item = nullptr;
+    d.findOrCreateSequenceItem(DCM_SharedFunctionalGroupsSequence, shared, -2);
+    shared->findOrCreateSequenceItem(DCM_PlaneOrientationSequence, item, -2);
+    put(*item, DCM_ImageOrientationPatient, ds(grid.axes()[0]) + "\\" + ds(grid.axes()[1]));
+    shared->findOrCreateSequenceItem(DCM_PixelMeasuresSequence, item, -2);
+    put(*item, DCM_PixelSpacing, ds(grid.spacing()[1]) + "\\" + ds(grid.spacing()[0]));
+    for (std::size_t k = 0; k < single.slices.size(); ++k) {
+        DcmItem* frame = nullptr;
+        d.findOrCreateSequenceItem(DCM_PerFrameFunctionalGroupsSequence, frame, -2);
+        frame->findOrCreateSequenceItem(DCM_PlanePositionSequence, item, -2);
+        put(*item, DCM_ImagePositionPatient,
+            ds(grid.to_patient(VoxelIndex{{0, 0, static_cast<std::int64_t>(k)}}).lps_mm));
+        out.slices[k] = {file, UID_EnhancedCTImageStorage, sop, static_cast<int>(k) + 1, single.slices[k].position_mm};
+    }
+    std::vector<Sint16> pixels;
+    for (const float hu : single.volume.voxels) pixels.push_back(static_cast<Sint16>(hu));
+    d.putAndInsertUint16Array(DCM_PixelData, reinterpret_cast<const Uint16*>(pixels.data()), pixels.size());
+    if (format.saveFile(file.c_str(), EXS_LittleEndianExplicit).bad()) throw std::runtime_error("cannot write CT");
+    return out;
+}
+
 CtSeries read_ct(const std::filesystem::path& folder) {
     struct Slice {
         SourceSlice source;
@@ -180,6 +220,7 @@ CtSeries read_ct(const std::filesystem::path& folder) {
             d.findAndGetOFString(tag, value);
             return std::string(value.c_str());
         };
+        if (text(DCM_Modality) != "CT") continue;
         Slice slice;
         for (unsigned long a = 0; a < 3; ++a) {
             d.findAndGetFloat64(DCM_ImagePositionPatient, slice.position[a], a);
@@ -198,6 +239,7 @@ CtSeries read_ct(const std::filesystem::path& folder) {
         for (unsigned long n = 0; n < count; ++n) {
             slice.hu.push_back(static_cast<float>(static_cast<Sint16>(pixels[n]) * slope + intercept));
         }
+        slice.hu.resize(static_cast<std::size_t>(rows) * columns, -1000.0F);  // compressed pixels stay unread
         const double away = dot(slice.position, cross(row, column));
         slice.source = {entry.path(), text(DCM_SOPClassUID), text(DCM_SOPInstanceUID), 0, away};
         series.study_instance_uid = text(DCM_StudyInstanceUID);

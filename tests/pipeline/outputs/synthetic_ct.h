@@ -27,7 +27,10 @@ CtShape oblique(CtShape shape);
 /// Writes one file a slice and returns the series as the reader would. HU: a soft ball in the middle, air round it.
 CtSeries write_ct(const std::filesystem::path& folder, const CtShape& shape);
 
-/// Reads a folder of single-frame CT files that are known to be regular.
+/// Writes the series that write_ct made once more, as one Enhanced CT file, and returns it with frames as slices.
+CtSeries as_enhanced_ct(const CtSeries& single, const std::filesystem::path& file);
+
+/// Reads a folder of single-frame CT files that are known to be regular. Compressed pixels are taken as -1000 HU.
 CtSeries read_ct(const std::filesystem::path& folder);
 
 /// A NIfTI mask (gzip) that covers `grid`: label 1 where it is not 0. Throws std::runtime_error for what it cannot

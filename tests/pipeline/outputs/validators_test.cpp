@@ -56,6 +56,32 @@ TEST(Validators, FindNoErrorInTheOutputsOfASyntheticSeries) {
     }
 }
 
+class OfScanner : public testing::TestWithParam<const char*> {};
+
+TEST_P(OfScanner, InheritedAttributesBringNoErrorIn) {
+    if (run_command("which dciodvfy dcentvfy").first != 0) GTEST_SKIP() << "dicom3tools is absent";
+    const auto ct_folder = shared(std::string("data/") + GetParam());
+    CARDIONODE_NEEDS(ct_folder);
+    const TemporaryFolder folder;
+    const CtSeries ct = read_ct(ct_folder);
+    const auto outputs = write_outputs(ct, findings_for(ct), request_for(folder / "work"));
+    ASSERT_TRUE(outputs) << outputs.error().message;
+    const auto checked = check_outputs(ct, outputs->files, folder / "work");
+    EXPECT_TRUE(checked) << checked.error().message;
+    std::string all = "dcentvfy " + ct.slices.front().file.string();
+    for (const OutputFile& file : outputs->files) {
+        const std::string path = (folder / "work" / file.file).string();
+        const std::string printed = run_command("dciodvfy " + path).second;
+        EXPECT_EQ(printed.find("Error"), std::string::npos) << file.file << "\n" << printed;
+        all += " " + path;
+    }
+    const std::string entities = run_command(all).second;
+    EXPECT_EQ(entities.find("Error"), std::string::npos) << entities;
+}
+
+INSTANTIATE_TEST_SUITE_P(Scanners, OfScanner, testing::Values("chest_acrin", "chest_heart_rtstruct"),
+                         [](const auto& info) { return std::string(info.param); });
+
 TEST(Validators, AcceptTheOutputsOfTheRealCta) {
     CARDIONODE_NEEDS(shared("data/cta/dicom"));
     const TemporaryFolder folder;
