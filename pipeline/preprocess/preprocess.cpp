@@ -4,30 +4,14 @@
 #include <cmath>
 #include <optional>
 
+#include "pipeline/preprocess/resampling.h"
+
 namespace cardionode {
 
 namespace {
 
 constexpr float kAirHu = -1024.0F;
-constexpr double kSnap = 1e-5;       // of a voxel: an index this close to a whole one is that one
-constexpr double kEdge = 0.5;        // of a voxel: how far outside the edge's value still holds
 constexpr double kMuchLarger = 1.5;  // ratio of voxel sizes from which smoothing is needed
-
-/// Linear interpolation between two neighbours along one axis.
-struct Tap {
-    std::int64_t low = 0;  ///< and low + 1, where part > 0
-    double part = 0;       ///< weight of low + 1
-};
-
-/// None: further than half a voxel outside.
-std::optional<Tap> tap_at(double index, std::int64_t size) {
-    const double whole = std::round(index);
-    if (std::abs(index - whole) < kSnap) index = whole;
-    if (index < -kEdge - kSnap || index > static_cast<double>(size - 1) + kEdge + kSnap) return std::nullopt;
-    index = std::clamp(index, 0.0, static_cast<double>(size - 1));
-    const auto low = std::min(static_cast<std::int64_t>(index), std::max<std::int64_t>(0, size - 2));
-    return Tap{low, index - static_cast<double>(low)};
-}
 
 /// A Gaussian sampled at whole voxels; {1} where no smoothing is needed.
 std::vector<double> smoothing(double ratio) {
@@ -66,33 +50,6 @@ Weights weights_at(double index, std::int64_t size, const std::vector<double>& k
         if (tap->part > 0) add(tap->low + 1 + n, w * tap->part);
     }
     return {first, std::vector<float>(sum.begin(), sum.end())};
-}
-
-/// How one grid's axes lie in another's when they differ by flips and swaps alone.
-struct Alignment {
-    std::array<std::size_t, 3> axis{};  ///< of the target, for each axis of the source
-};
-
-std::optional<Alignment> aligned(const Grid& source, const Grid& target) {
-    Alignment a;
-    for (std::size_t s = 0; s < 3; ++s) {
-        std::size_t best = 0;
-        for (std::size_t t = 1; t < 3; ++t) {
-            if (std::abs(dot(source.axes()[s], target.axes()[t])) >
-                std::abs(dot(source.axes()[s], target.axes()[best])))
-                best = t;
-        }
-        // What the other axes shift over the whole length must stay under a hundredth of a target voxel.
-        for (std::size_t t = 0; t < 3; ++t) {
-            if (t == best) continue;
-            const double drift = std::abs(dot(source.axes()[s], target.axes()[t])) * source.spacing()[s] *
-                                 static_cast<double>(source.size()[s]);
-            if (drift > 0.01 * target.spacing()[t]) return std::nullopt;
-        }
-        a.axis[s] = best;
-    }
-    if (a.axis[0] == a.axis[1] || a.axis[0] == a.axis[2] || a.axis[1] == a.axis[2]) return std::nullopt;
-    return a;
 }
 
 /// Edge of a target voxel along a source axis, in source voxels.
@@ -183,69 +140,38 @@ void resample_aligned(const Volume& source, const Alignment& a, Volume& out) {
     }
 }
 
-/// The whole volume smoothed along one of its axes, edges held.
+/// The whole volume smoothed along one of its axes, edges held. Panels of neighbouring columns at once, so that memory
+/// is read in order whatever the axis.
 void smooth_axis(std::vector<float>& voxels, const std::array<std::int64_t, 3>& size, std::size_t axis,
                  const std::vector<double>& kernel) {
-    if (kernel.size() == 1) return;
-    const std::array<std::int64_t, 3> stride = {1, size[0], size[0] * size[1]};
     const auto radius = static_cast<std::int64_t>(kernel.size() / 2);
+    const std::array<std::int64_t, 3> stride = {1, size[0], size[0] * size[1]};
     const std::int64_t n = size[axis];
-    std::vector<float> line(static_cast<std::size_t>(n));
-    const std::size_t b = axis == 0 ? 1 : 0;
-    const std::size_t c = axis == 2 ? 1 : 2;
-    for (std::int64_t v = 0; v < size[c]; ++v) {
-        for (std::int64_t u = 0; u < size[b]; ++u) {
-            float* start = voxels.data() + u * stride[b] + v * stride[c];
-            for (std::int64_t p = 0; p < n; ++p) line[static_cast<std::size_t>(p)] = start[p * stride[axis]];
+    const std::int64_t width = axis == 0 ? 1 : std::min<std::int64_t>(64, size[0]);
+    const std::int64_t across = axis == 2 ? size[1] : size[2];
+    const std::int64_t across_stride = axis == 2 ? stride[1] : stride[2];
+    const std::int64_t along = axis == 0 ? size[1] : size[0];
+    const std::int64_t along_stride = axis == 0 ? stride[1] : stride[0];
+    std::vector<float> panel(static_cast<std::size_t>(n * width));
+    std::vector<float> sum(static_cast<std::size_t>(width));
+    for (std::int64_t v = 0; v < across; ++v) {
+        for (std::int64_t u = 0; u < along; u += width) {
+            const std::int64_t w = std::min(width, along - u);
+            float* start = voxels.data() + v * across_stride + u * along_stride;
             for (std::int64_t p = 0; p < n; ++p) {
-                double sum = 0;
+                std::copy_n(start + p * stride[axis], w, panel.data() + p * width);
+            }
+            for (std::int64_t p = 0; p < n; ++p) {
+                std::fill(sum.begin(), sum.end(), 0.0F);
                 for (std::int64_t r = -radius; r <= radius; ++r) {
-                    sum += kernel[static_cast<std::size_t>(r + radius)] *
-                           line[static_cast<std::size_t>(std::clamp<std::int64_t>(p + r, 0, n - 1))];
+                    const auto k = static_cast<float>(kernel[static_cast<std::size_t>(r + radius)]);
+                    const float* from = panel.data() + std::clamp<std::int64_t>(p + r, 0, n - 1) * width;
+                    for (std::int64_t c = 0; c < w; ++c) sum[static_cast<std::size_t>(c)] += k * from[c];
                 }
-                start[p * stride[axis]] = static_cast<float>(sum);
+                std::copy_n(sum.data(), w, start + p * stride[axis]);
             }
         }
     }
-}
-
-/// The index in `of` of voxel (0, j, k) of `on`, and its change from one column to the next.
-struct Walk {
-    Vec3 start, step;
-};
-Walk walk(const Grid& on, const Grid& of, std::int64_t j, std::int64_t k) {
-    const Vec3 start = of.to_index(on.to_patient(VoxelIndex{{0, j, k}})).ijk;
-    const Vec3 next = of.to_index(on.to_patient(VoxelIndex{{1, j, k}})).ijk;
-    return {start, subtract(next, start)};
-}
-
-struct Cell {
-    std::array<Tap, 3> taps;
-};
-std::optional<Cell> cell_at(const Vec3& index, const std::array<std::int64_t, 3>& size) {
-    Cell cell;
-    for (std::size_t a = 0; a < 3; ++a) {
-        const std::optional<Tap> tap = tap_at(index[a], size[a]);
-        if (!tap) return std::nullopt;
-        cell.taps[a] = *tap;
-    }
-    return cell;
-}
-
-/// Trilinear; never reads a neighbour of weight zero.
-double value_in(const std::vector<float>& voxels, const std::array<std::int64_t, 3>& size, const Cell& c) {
-    double sum = 0;
-    for (int corner = 0; corner < 8; ++corner) {
-        double w = 1;
-        std::array<std::int64_t, 3> at{};
-        for (std::size_t a = 0; a < 3; ++a) {
-            const bool high = ((corner >> a) & 1) != 0;
-            w *= high ? c.taps[a].part : 1 - c.taps[a].part;
-            at[a] = c.taps[a].low + (high ? 1 : 0);
-        }
-        if (w > 0) sum += w * voxels[static_cast<std::size_t>((at[2] * size[1] + at[1]) * size[0] + at[0])];
-    }
-    return sum;
 }
 
 void resample_rotated(const Volume& source, Volume& out) {
@@ -253,71 +179,14 @@ void resample_rotated(const Volume& source, Volume& out) {
     std::vector<float> smoothed;
     for (std::size_t a = 0; a < 3; ++a) {
         const std::vector<double> kernel = smoothing(size_ratio(g, out.grid, a));
-        if (kernel.size() == 1) continue;
+        if (kernel.size() == 1) continue;  // no smoothing along this axis
         if (smoothed.empty()) smoothed = source.voxels;
         smooth_axis(smoothed, g.size(), a, kernel);
     }
     const std::vector<float>& from = smoothed.empty() ? source.voxels : smoothed;
-    std::size_t v = 0;
-    for (std::int64_t k = 0; k < out.grid.size()[2]; ++k) {
-        for (std::int64_t j = 0; j < out.grid.size()[1]; ++j) {
-            const Walk w = walk(out.grid, g, j, k);
-            for (std::int64_t i = 0; i < out.grid.size()[0]; ++i, ++v) {
-                const auto cell = cell_at(add(w.start, scale(w.step, static_cast<double>(i))), g.size());
-                out.voxels[v] = cell ? static_cast<float>(value_in(from, g.size(), *cell)) : kAirHu;
-            }
-        }
-    }
-}
-
-std::uint8_t largest(std::span<const ScoreMap> channels, const Cell& cell, const std::array<std::int64_t, 3>& size) {
-    std::uint8_t best = 0;
-    double top = value_in(channels[0].voxels, size, cell);
-    for (std::size_t c = 1; c < channels.size(); ++c) {
-        const double p = value_in(channels[c].voxels, size, cell);
-        if (p > top) {
-            top = p;
-            best = static_cast<std::uint8_t>(c);
-        }
-    }
-    return best;
-}
-
-/// For each cell of eight neighbours the channel that is largest at all eight, or `mixed`. Interpolation is linear, so
-/// that channel is the largest in the whole cell, and nothing needs to be computed there.
-std::vector<std::uint8_t> uniform_cells(std::span<const ScoreMap> channels, std::uint8_t mixed) {
-    const auto& size = channels[0].grid.size();
-    const std::size_t count = channels[0].voxels.size();
-    std::vector<std::uint8_t> at(count, 0);
-    std::vector<float> top = channels[0].voxels;
-    for (std::size_t c = 1; c < channels.size(); ++c) {
-        for (std::size_t v = 0; v < count; ++v) {
-            if (channels[c].voxels[v] > top[v]) {
-                top[v] = channels[c].voxels[v];
-                at[v] = static_cast<std::uint8_t>(c);
-            }
-        }
-    }
-    // In place, from low to high: a cell only looks at itself and later voxels.
-    for (std::int64_t k = 0; k < size[2]; ++k) {
-        for (std::int64_t j = 0; j < size[1]; ++j) {
-            for (std::int64_t i = 0; i < size[0]; ++i) {
-                const auto offset = [&](int corner) {
-                    const std::int64_t x = std::min(size[0] - 1, i + (corner & 1));
-                    const std::int64_t y = std::min(size[1] - 1, j + ((corner >> 1) & 1));
-                    const std::int64_t z = std::min(size[2] - 1, k + ((corner >> 2) & 1));
-                    return static_cast<std::size_t>((z * size[1] + y) * size[0] + x);
-                };
-                const std::uint8_t label = at[offset(0)];
-                for (int corner = 1; corner < 8; ++corner) {
-                    if (at[offset(corner)] == label) continue;
-                    at[offset(0)] = mixed;
-                    break;
-                }
-            }
-        }
-    }
-    return at;
+    for_each_place(out.grid, g, [&](std::size_t voxel, const std::array<Tap, 3>& taps) {
+        out.voxels[voxel] = value_in(from, cell_of(taps, g.size()));
+    });
 }
 
 }  // namespace
@@ -358,50 +227,6 @@ Result<Volume> to_network_grid(const Volume& ct_hu, const InputManifest& input) 
     for (float& v : out.voxels) {
         const double clipped = std::clamp(static_cast<double>(v), input.hu_low, input.hu_high);
         v = static_cast<float>((clipped - input.mean) / input.sd);
-    }
-    return out;
-}
-
-Result<LabelMap> labels_on_source(std::span<const ScoreMap> channels, const Grid& source) {
-    if (channels.empty() || channels.size() > 255) return reject_error("a head must have 1 to 255 channels");
-    for (const ScoreMap& c : channels) {
-        if (!c.grid.same_as(channels[0].grid)) return reject_error("the channels of a head lie on different grids");
-    }
-    constexpr std::uint8_t kMixed = 255;
-    const Grid& net = channels[0].grid;
-    const auto& size = net.size();
-    const std::vector<std::uint8_t> cells = uniform_cells(channels, kMixed);
-    LabelMap out(source, std::uint8_t{0});
-    std::size_t v = 0;
-    for (std::int64_t k = 0; k < source.size()[2]; ++k) {
-        for (std::int64_t j = 0; j < source.size()[1]; ++j) {
-            const Walk w = walk(source, net, j, k);
-            for (std::int64_t i = 0; i < source.size()[0]; ++i, ++v) {
-                const auto cell = cell_at(add(w.start, scale(w.step, static_cast<double>(i))), size);
-                if (!cell) continue;
-                const auto at = static_cast<std::size_t>((cell->taps[2].low * size[1] + cell->taps[1].low) * size[0] +
-                                                         cell->taps[0].low);
-                out.voxels[v] = cells[at] != kMixed ? cells[at] : largest(channels, *cell, size);
-            }
-        }
-    }
-    return out;
-}
-
-LabelMap labels_on_source(const LabelMap& labels, const Grid& source) {
-    const Grid& net = labels.grid;
-    LabelMap out(source, std::uint8_t{0});
-    std::size_t v = 0;
-    for (std::int64_t k = 0; k < source.size()[2]; ++k) {
-        for (std::int64_t j = 0; j < source.size()[1]; ++j) {
-            const Walk w = walk(source, net, j, k);
-            for (std::int64_t i = 0; i < source.size()[0]; ++i, ++v) {
-                const Vec3 index = add(w.start, scale(w.step, static_cast<double>(i)));
-                VoxelIndex at;
-                for (std::size_t a = 0; a < 3; ++a) at.ijk[a] = std::llround(index[a]);
-                if (net.contains(at)) out.voxels[v] = labels.voxels[static_cast<std::size_t>(net.offset(at))];
-            }
-        }
     }
     return out;
 }

@@ -14,7 +14,6 @@
 #include <zlib.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <cstring>
 #include <exception>
@@ -23,6 +22,7 @@
 #include <vector>
 
 #include "conf/base/files.h"
+#include "scp/dicom/part10.h"
 #include "scp/dicom/scan.h"
 #include "scp/dicom/syntaxes.h"
 
@@ -30,56 +30,7 @@ namespace cardionode {
 
 namespace {
 
-constexpr std::size_t kPreamble = 128 + 4;
-constexpr std::size_t kMaxMeta = 64 << 10;
 constexpr std::uint64_t kMaxElements = 1'000'000;  // an Enhanced CT of 4000 frames has some 300,000
-
-struct Meta {
-    std::string transfer_syntax_uid;
-    std::size_t data_offset = 0;
-};
-
-std::uint32_t little_endian(const unsigned char* p, int bytes) {
-    std::uint32_t v = 0;
-    for (int b = bytes - 1; b >= 0; --b) v = v << 8 | p[b];
-    return v;
-}
-
-/// The file meta information (PS3.10 7.1): always explicit little endian, group 0002, no sequences.
-Result<Meta> parse_meta(std::span<const unsigned char> start) {
-    if (start.size() < kPreamble || std::memcmp(start.data() + 128, "DICM", 4) != 0) {
-        return reject_error("not a DICOM file (no Part 10 header)");
-    }
-    Meta meta;
-    std::size_t at = kPreamble;
-    while (at + 8 <= start.size() && little_endian(start.data() + at, 2) == 0x0002) {
-        const std::uint32_t element = little_endian(start.data() + at + 2, 2);
-        const std::string vr(reinterpret_cast<const char*>(start.data() + at + 4), 2);
-        const bool long_form = vr == "OB" || vr == "OW" || vr == "UN" || vr == "UT" || vr == "SQ";
-        if (vr == "SQ") return reject_error("damaged DICOM file (a sequence in the file header)");
-        std::size_t value = at + 8;
-        std::size_t length = little_endian(start.data() + at + 6, 2);
-        if (long_form) {
-            if (at + 12 > start.size()) break;
-            length = little_endian(start.data() + at + 8, 4);
-            value = at + 12;
-        }
-        if (length > start.size() - std::min(value, start.size())) {
-            return reject_error("damaged DICOM file (the file header is cut off)");
-        }
-        if (element == 0x0010) {
-            meta.transfer_syntax_uid.assign(reinterpret_cast<const char*>(start.data() + value), length);
-            while (!meta.transfer_syntax_uid.empty() &&
-                   (meta.transfer_syntax_uid.back() == '\0' || meta.transfer_syntax_uid.back() == ' ')) {
-                meta.transfer_syntax_uid.pop_back();
-            }
-        }
-        at = value + length;
-    }
-    meta.data_offset = at;
-    if (meta.transfer_syntax_uid.empty()) return reject_error("damaged DICOM file (no transfer syntax in its header)");
-    return meta;
-}
 
 /// Every byte of the data set through `take`, 1 MiB at a time.
 template <class Take>
@@ -156,16 +107,16 @@ Result<DicomFile> DicomFile::open(const std::filesystem::path& file, Part part, 
     const auto bytes = static_cast<std::uintmax_t>(info.st_size);
     if (bytes > max_file_bytes) return reject_error("the file is larger than this node reads");
 
-    std::vector<unsigned char> start(std::min<std::uintmax_t>(bytes, kMaxMeta));
+    std::vector<std::byte> start(std::min<std::uintmax_t>(bytes, kMaxFileMetaBytes));
     for (std::size_t have = 0; have < start.size();) {
         const ssize_t n = ::pread(fd.get(), start.data() + have, start.size() - have, static_cast<off_t>(have));
         if (n < 0 && errno == EINTR) continue;
         if (n <= 0) return file_error("reading", file.filename(), n < 0 ? errno : EIO);
         have += static_cast<std::size_t>(n);
     }
-    Result<Meta> meta = parse_meta(start);
+    Result<ParsedFileMeta> meta = parse_file_meta(start);
     if (!meta) return std::move(meta).error();
-    const TransferSyntax* syntax = find_transfer_syntax(meta->transfer_syntax_uid);
+    const TransferSyntax* syntax = find_transfer_syntax(meta->meta.transfer_syntax_uid);
     if (syntax == nullptr) return reject_error("the images are encoded in a way that this node does not read");
 
     const std::uintmax_t may_grow_to = std::min<std::uintmax_t>(max_file_bytes, (64U << 20) + 20 * bytes);
@@ -173,7 +124,7 @@ Result<DicomFile> DicomFile::open(const std::filesystem::path& file, Part part, 
     limits.max_elements = kMaxElements;
     limits.max_bytes = syntax->encoding == Encoding::Deflated ? may_grow_to : max_file_bytes;
     DataSetScanner scanner(*syntax, limits);
-    Result<void> scanned = for_each_piece(fd.get(), meta->data_offset, file, [&](std::span<unsigned char> piece) {
+    Result<void> scanned = for_each_piece(fd.get(), meta->data_set_offset, file, [&](std::span<unsigned char> piece) {
         return scanner.feed(std::as_bytes(piece));
     });
     if (!scanned) return std::move(scanned).error();
@@ -184,11 +135,12 @@ Result<DicomFile> DicomFile::open(const std::filesystem::path& file, Part part, 
     std::call_once(silenced, [] { OFLog::configure(OFLogger::OFF_LOG_LEVEL); });
 
     auto state = std::make_unique<State>();
-    state->transfer_syntax_uid = meta->transfer_syntax_uid;
+    state->transfer_syntax_uid = meta->meta.transfer_syntax_uid;
     OFCondition read;
     try {
         if (syntax->encoding == Encoding::Deflated) {
-            Result<std::vector<unsigned char>> plain = inflate_bounded(fd.get(), meta->data_offset, file, may_grow_to);
+            Result<std::vector<unsigned char>> plain =
+                inflate_bounded(fd.get(), meta->data_set_offset, file, may_grow_to);
             if (!plain) return std::move(plain).error();
             DcmInputBufferStream stream;
             stream.setBuffer(plain->data(), static_cast<offile_off_t>(plain->size()));

@@ -216,17 +216,23 @@ bool is_ct_class(const std::string& uid) {
 }
 
 std::optional<double> percent_in(const std::string& text) {
-    const auto sign = text.find('%');
-    if (sign == std::string::npos) return std::nullopt;
-    std::size_t end = sign;
-    while (end > 0 && text[end - 1] == ' ') --end;
-    std::size_t start = end;
-    while (start > 0 && (std::isdigit(static_cast<unsigned char>(text[start - 1])) != 0 || text[start - 1] == '.'))
-        --start;
-    if (start == end || end - start > 6) return std::nullopt;
-    const double value = std::atof(text.substr(start, end - start).c_str());
-    if (!(value >= 0 && value <= 100)) return std::nullopt;
-    return value;
+    for (auto sign = text.find('%'); sign != std::string::npos; sign = text.find('%', sign + 1)) {
+        std::size_t end = sign;
+        while (end > 0 && text[end - 1] == ' ') --end;
+        std::size_t start = end;
+        while (start > 0 &&
+               (std::isdigit(static_cast<unsigned char>(text[start - 1])) != 0 || text[start - 1] == '.')) {
+            --start;
+        }
+        if (start == end || end - start > 6) continue;
+        // "ASIR 50%", "ASiR-V 50%" is the strength of a reconstruction, not a phase.
+        std::string before = text.substr(start >= 10 ? start - 10 : 0, std::min<std::size_t>(start, 10));
+        for (char& c : before) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+        if (before.find("asir") != std::string::npos) continue;
+        const double value = std::atof(text.substr(start, end - start).c_str());
+        if (value >= 0 && value <= 100) return value;
+    }
+    return std::nullopt;
 }
 
 Result<ClassAndModality> read_class(const std::filesystem::path& file, std::uintmax_t max_file_bytes) {

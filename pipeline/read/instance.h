@@ -85,7 +85,7 @@ Result<ClassAndModality> read_class(const std::filesystem::path& file, std::uint
 /// bit sample a pixel. Retry: the file cannot be read for the moment.
 Result<InstanceFacts> read_instance(const std::filesystem::path& file, std::uintmax_t max_file_bytes);
 
-/// "35 %", "Best Diast 75%": a percentage in a description, 0..100.
+/// "35 %", "Best Diast 75%": a percentage in a description, 0..100, that is not the strength of ASIR.
 std::optional<double> percent_in(const std::string& description);
 
 }  // namespace cardionode

@@ -81,7 +81,14 @@ void judge_tilt(Stack& s, const SeriesSettings& settings) {
         return;
     }
     const double total = std::hypot(drift[0], drift[1]);
-    if (total <= kStraightMm) return;
+    if (total <= kStraightMm) {
+        const double named = first.frame->gantry_tilt_degrees.value_or(0);
+        if (std::abs(named) > 0.5) {
+            s.warnings.push_back(fmt::format(
+                "the header names a gantry tilt of {:.1f} degrees that the slices' positions do not show", named));
+        }
+        return;
+    }
     s.tilted = true;
     s.tilt_degrees = std::atan2(total, length) * 180 / M_PI;
     if (settings.gantry_tilt == "refuse") {

@@ -48,7 +48,9 @@ Result<Headers> read_headers(std::span<const StudyFile> files, const ReadLimits&
         }
         // An object without a class is looked at where it says CT, so that the reason of its refusal is the true one.
         if (!is_ct_class(sop_class) && !(sop_class.empty() && modality == "CT")) {
-            ++h.others[modality.empty() ? "other object" : modality];
+            ++h.others[modality.empty()   ? "object without modality"
+                       : modality == "CT" ? "CT object of another kind"
+                                          : modality];
         } else {
             Result<InstanceFacts> facts = read_instance(f.file, limits.max_file_bytes);
             if (!facts && facts.error().kind != ErrorKind::Reject) return std::move(facts).error();

@@ -81,7 +81,7 @@ std::vector<Part> split_volumes(std::vector<Plane2d> planes) {
              return p.frame->acquisition_number ? std::to_string(*p.frame->acquisition_number) : "";
          }},
         {"trigger time {} ms", [](const Plane2d& p) { return number_key(p.frame->trigger_time_ms); }},
-        {"acquired at {}", [](const Plane2d& p) { return p.frame->acquisition_time; }},
+        {"", [](const Plane2d& p) { return p.frame->acquisition_time; }},
     };
     const auto split_by = [&](const std::function<std::string(const Plane2d&)>& key) {
         std::map<std::string, std::vector<Plane2d>> parts;
@@ -100,6 +100,11 @@ std::vector<Part> split_volumes(std::vector<Plane2d> planes) {
         if (!clean(parts)) continue;
         std::vector<Part> out;
         for (auto& [value, held] : parts) {
+            // No time of day in words for people: "1 of 3 by time".
+            if (name.empty()) {
+                out.push_back({fmt::format("acquisition {} of {} by time", out.size() + 1, parts.size()), std::move(held)});
+                continue;
+            }
             out.push_back(
                 {value.empty() ? "without " + name.substr(0, name.find(" {")) : fmt::format(fmt::runtime(name), value),
                  std::move(held)});

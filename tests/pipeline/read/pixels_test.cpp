@@ -362,7 +362,7 @@ TEST_F(FakeDecoder, ThatIsBusyWithoutEndCostsTheImage) {
 }
 
 TEST_F(FakeDecoder, ThatAnswersNonsenseCostsTheImage) {
-    const auto read = answer_of("head -c 300032 > /dev/null; yes nonsense");
+    const auto read = answer_of("head -c 300032 > /dev/null; yes nonsense 2> /dev/null");
     ASSERT_FALSE(read.ok());
     EXPECT_EQ(read.error().kind, ErrorKind::Reject);
     EXPECT_THAT(read.error().message, HasSubstr("nonsense"));

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <fstream>
 
+#include "pipeline/read/instance.h"
 #include "tests/pipeline/read/synthetic_ct.h"
 #include "tests/support/temporary_folder.h"
 
@@ -296,6 +297,45 @@ TEST(ReadStudy, SplitsPhasesByTriggerTimesThatJitter) {
     ASSERT_TRUE(read.ok()) << read.error().message;
     EXPECT_LT(worst_difference(read->volume, ramp), kFloat);
     EXPECT_THAT(read->why_chosen, HasSubstr("phase 1 of 2 by trigger time"));
+}
+
+TEST(ReadStudy, ReadsThePhaseOutOfADescription) {
+    EXPECT_EQ(percent_in("CorCTA 0.75 Bv40 BestSyst 35 %"), 35);
+    EXPECT_EQ(percent_in("Recon 70.5%"), 70.5);
+    EXPECT_EQ(percent_in("0.6mm ASiR-V 50%"), std::nullopt);
+    EXPECT_EQ(percent_in("ASIR 50% phase 40%"), 40);
+    EXPECT_EQ(percent_in("%"), std::nullopt);
+    EXPECT_EQ(percent_in("350%"), std::nullopt);
+    const TemporaryFolder folder;
+    SyntheticSlice first = tenth();
+    first.description = "CTA Heart 40%";
+    const auto read = read_study(write_slices(folder.path(), stack(6, 1, first), ramp), small_series());
+    ASSERT_TRUE(read.ok()) << read.error().message;
+    EXPECT_EQ(read->phase_percent, 40);
+}
+
+TEST(ReadStudy, WarnsOfATiltThatThePositionsDoNotShow) {
+    const TemporaryFolder folder;
+    SyntheticSlice first = tenth();
+    first.tilt = 12;
+    const auto read = read_study(write_slices(folder.path(), stack(6, 1, first), ramp), small_series());
+    ASSERT_TRUE(read.ok()) << read.error().message;
+    EXPECT_THAT(read->warnings,
+                testing::Contains(HasSubstr("a gantry tilt of 12.0 degrees that the slices' positions do not show")));
+}
+
+TEST(ReadStudy, TellsAcquisitionsApartByTimeWithoutNamingTheTime) {
+    const TemporaryFolder folder;
+    auto slices = stack(6, 1, tenth());
+    for (auto s : stack(6, 1, tenth())) {
+        s.acquisition_time = "101500";
+        slices.push_back(s);
+    }
+    for (std::size_t k = 0; k < 6; ++k) slices[k].acquisition_time = "101400";
+    const auto read = read_study(write_slices(folder.path(), slices, ramp), small_series());
+    ASSERT_TRUE(read.ok()) << read.error().message;
+    EXPECT_THAT(read->why_chosen, HasSubstr("acquisition 1 of 2 by time"));
+    EXPECT_THAT(read->why_chosen, Not(HasSubstr("1014")));
 }
 
 TEST(ReadStudy, RefusesPositionsHeldTwiceThatNothingTellsApart) {

@@ -115,6 +115,7 @@ std::vector<StudyFile> write_slices(const std::filesystem::path& folder, const s
         if (s.phase_percent)
             need(d.putAndInsertFloat32(DCM_NominalPercentageOfCardiacPhase, static_cast<Float32>(*s.phase_percent)));
         if (s.acquisition) put(d, DCM_AcquisitionNumber, std::to_string(*s.acquisition));
+        if (!s.acquisition_time.empty()) put(d, DCM_AcquisitionTime, s.acquisition_time);
         const std::vector<Uint16> values = stored_values(s, field);
         need(d.putAndInsertUint16Array(DCM_PixelData, values.data(), values.size()));
         const std::filesystem::path path = folder / fmt::format("{:05}.dcm", ++counter);

@@ -45,6 +45,7 @@ struct SyntheticSlice {
     int instance_number = 1;
     std::optional<double> phase_percent, trigger_ms, tilt;
     std::optional<int> acquisition;
+    std::string acquisition_time;
     std::optional<int> padding;  ///< stored value that marks voxels outside
     std::function<bool(int column, int row)> is_padding;
     int bits_stored = 16;
