@@ -1,0 +1,95 @@
+// The real program cardionode-scp for tests, and a peer that sends any bytes.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "scp/queue/queue.h"
+#include "tests/support/data_set.h"
+#include "tests/support/process.h"
+#include "tests/support/scanner.h"
+#include "tests/support/temporary_folder.h"
+
+namespace cardionode::test {
+
+/// A receiver with its own folders. Prints its log when a test has failed.
+class Receiver {
+public:
+    /// @param scp_settings  lines under `scp:`, each indented by two, beside the port
+    /// @param spool         instead of a folder of its own
+    explicit Receiver(std::string scp_settings = {}, std::filesystem::path spool = {});
+    ~Receiver();
+
+    void start(const std::map<std::string, std::string>& environment = {});  ///< returns when it listens
+    Finished run_to_end();                                                   ///< for a start that must fail
+    void write_settings() const;
+
+    std::filesystem::path folder() const { return folder_.path(); }
+    std::filesystem::path spool() const { return spool_; }
+    int port() const { return port_; }
+    Process& process() { return *process_; }
+    std::string log() const;
+    bool wait_for_log(const std::string& text, std::chrono::seconds longest = std::chrono::seconds(20)) const;
+    /// Process ids of the receiver's children.
+    std::vector<pid_t> children() const;
+
+    Queue queue() const;
+    /// SHA-256 of the data set of every instance in the queue, conflicts too; each file is compared with it.
+    std::multiset<std::string> stored() const;
+    bool wait_for_stored(std::size_t count, std::chrono::seconds longest = std::chrono::seconds(60)) const;
+    std::size_t files_in(const std::string& folder) const;
+
+private:
+    TemporaryFolder folder_;
+    std::string scp_settings_;
+    std::filesystem::path spool_;
+    int port_ = 0;
+    std::optional<Process> process_;
+};
+
+std::string sha256_of(const Instance& instance);
+
+/// A TCP connection that sends what it is told.
+class RawPeer {
+public:
+    explicit RawPeer(int port);
+    ~RawPeer();
+    RawPeer(const RawPeer&) = delete;
+    RawPeer& operator=(const RawPeer&) = delete;
+
+    void send(const std::string& bytes);
+    /// Everything until the peer closes or `longest` is over.
+    std::string receive_all(std::chrono::milliseconds longest = std::chrono::seconds(3));
+    /// One PDU with its header; empty: closed, or not within `longest`.
+    std::string receive_pdu(std::chrono::milliseconds longest = std::chrono::seconds(5));
+    bool closed_within(std::chrono::milliseconds longest);
+
+private:
+    int fd_ = -1;
+};
+
+// --- bytes of the upper layer
+struct Proposal {
+    int id;
+    std::string abstract_syntax;
+    std::vector<std::string> transfer_syntaxes;
+};
+std::string pdu(int type, const std::string& body);
+std::string associate_request(const std::vector<Proposal>& proposals, const std::string& called = "CARDIONODE",
+                              const std::string& calling = "CT1",
+                              const std::string& application_context = "1.2.840.10008.3.1.1.1", int version = 1,
+                              std::uint32_t max_pdu = 16384);
+std::string data_pdu(int context, int control, const std::string& bytes);
+std::string store_command(const Instance& instance, int message_id = 1, int data_set_type = 0);
+std::string echo_command(int message_id = 1);
+/// Status and error comment of a response PDU; {-1, ""}: it is none.
+std::pair<int, std::string> response_of(const std::string& pdu);
+
+}  // namespace cardionode::test
