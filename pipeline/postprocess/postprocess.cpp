@@ -53,8 +53,9 @@ SegmentGroup to_group(std::string name, const HeadManifest& head, LabelMap label
 
 struct Heart {
     const HeadManifest* head = nullptr;
-    LabelMap network;       ///< on the network's grid
-    std::vector<int> root;  ///< values of left ventricle and aorta
+    LabelMap network;           ///< on the network's grid
+    std::vector<int> root;      ///< values of left ventricle and aorta
+    std::string not_found_why;  ///< empty: found, and its group stands first among the findings
 };
 
 /// Median HU of aorta voxels within 25 mm of the centre of the hinge points.
@@ -70,7 +71,8 @@ std::optional<double> root_lumen_hu(const Volume& ct, const LabelMap& heart, int
     return median_hu(ct, near, {1});
 }
 
-/// The heart labels of both grids, the group among the findings. Reject: the volume is no heart's.
+/// The heart labels of both grids. Its group enters the findings only where the volume can be that of a heart: a
+/// label map of something else would be drawn over the patient's images.
 Result<Heart> add_heart(Findings& findings, const Volume& ct, const Prediction& prediction,
                         const BundleManifest& manifest, const PostprocessRules& rules) {
     const HeadManifest* head = manifest.head(std::string(names::kHeartHead));
@@ -90,19 +92,22 @@ Result<Heart> add_heart(Findings& findings, const Volume& ct, const Prediction& 
             heart_ml += s.volume_ml.value_or(0);
         }
     }
+    Heart heart{head, std::move(*network), values_of(*head, std::array{names::kLeftVentricle, names::kAorta}), {}};
     if (heart_ml < rules.min_heart_ml || heart_ml > rules.max_heart_ml) {
-        return reject_error(
-            fmt::format("no heart found: the model marked {:.0f} ml as heart, {:.0f} to {:.0f} ml are plausible",
-                        heart_ml, rules.min_heart_ml, rules.max_heart_ml));
+        heart.not_found_why =
+            fmt::format("no heart found (the model marked {:.0f} ml as heart, {:.0f} to {:.0f} ml are plausible)",
+                        heart_ml, rules.min_heart_ml, rules.max_heart_ml);
+    } else {
+        findings.groups.push_back(std::move(group));
     }
-    findings.groups.push_back(std::move(group));
-    return Heart{head, std::move(*network), values_of(*head, std::array{names::kLeftVentricle, names::kAorta})};
+    return heart;
 }
 
-/// Why the points may not be used at all: no contrast agent. None: they may.
-std::optional<std::string> missing_contrast(const Volume& ct, const LabelMap& labels, const Heart& heart,
-                                            const PostprocessRules& rules) {
-    const auto hu = median_hu(ct, labels, heart.root);
+/// Why no point may be used: no heart, or no contrast agent, for which the model was made. None: they may.
+std::optional<std::string> unusable(const Volume& ct, const Findings& findings, const Heart& heart,
+                                    const PostprocessRules& rules) {
+    if (!heart.not_found_why.empty()) return heart.not_found_why;
+    const auto hu = median_hu(ct, findings.groups.front().labels, heart.root);
     if (!hu) return "neither aorta nor left ventricle was found";
     if (*hu >= rules.min_contrast_hu) return std::nullopt;
     return fmt::format(
@@ -113,14 +118,14 @@ std::optional<std::string> missing_contrast(const Volume& ct, const LabelMap& la
 /// Adds the group of the calcium head, or says why it cannot be measured.
 Result<void> add_calcium(Postprocessed& done, const Volume& ct, const Prediction& prediction,
                          const BundleManifest& manifest, const Heart& heart,
-                         const std::optional<std::string>& no_contrast) {
+                         const std::optional<std::string>& why_not) {
     const HeadManifest* head = manifest.head(std::string(names::kCalciumHead));
     const HeadProbabilities* probabilities = head_of(prediction, names::kCalciumHead);
     const auto centre = hinge_centroid(done.findings.landmarks);
     if (!head || !probabilities) {
         done.no_calcium_why = "the model does not mark valve calcium";
-    } else if (no_contrast) {
-        done.no_calcium_why = *no_contrast;
+    } else if (why_not) {
+        done.no_calcium_why = *why_not;
     } else if (!centre) {
         done.no_calcium_why = "the hinge points were not found";
     }
@@ -154,8 +159,8 @@ Result<Postprocessed> postprocess(const Volume& ct, const Prediction& prediction
 
     const auto heart = add_heart(findings, ct, prediction, manifest, rules);
     if (!heart) return heart.error();
-    const auto no_contrast = missing_contrast(ct, findings.groups.front().labels, *heart, rules);
-    if (no_contrast) findings.warnings.push_back(*no_contrast);
+    const auto why_not = unusable(ct, findings, *heart, rules);
+    if (why_not) findings.warnings.push_back(*why_not);
 
     for (const HeadManifest& head : manifest.heads) {
         if (head.kind != "points") continue;
@@ -165,7 +170,7 @@ Result<Postprocessed> postprocess(const Volume& ct, const Prediction& prediction
         if (!landmarks) return std::move(landmarks).error();
         findings.landmarks.insert(findings.landmarks.end(), landmarks->begin(), landmarks->end());
     }
-    if (no_contrast) withdraw_all(findings.landmarks, *no_contrast);
+    if (why_not) withdraw_all(findings.landmarks, *why_not);
     withdraw_outside(findings.landmarks, ct.grid);
     withdraw_far_from(findings.landmarks, heart->network, heart->root, rules.root);
 
@@ -177,7 +182,7 @@ Result<Postprocessed> postprocess(const Volume& ct, const Prediction& prediction
     }
     findings.annular_plane = check_root(findings.landmarks, ascending, rules.root);
 
-    const auto calcium = add_calcium(done, ct, prediction, manifest, *heart, no_contrast);
+    const auto calcium = add_calcium(done, ct, prediction, manifest, *heart, why_not);
     if (!calcium) return calcium.error();
     return done;
 }

@@ -33,7 +33,9 @@ struct Postprocessed {
 /// @param ct  native HU, the grid on which the groups come
 /// Groups: "heart" (all labels of that head), and "valve_calcium" where calcium could be measured (it may be empty:
 /// then its segment has no volume).
-/// Reject: no heart found, with its volume. Bug: the prediction does not fit the manifest. Config: calcium rule.
+/// No heart, or no contrast agent: a warning says so, every point is withdrawn with that reason, and nothing of the
+/// root is measured; without a heart there is no group at all. Bug: the prediction does not fit the manifest. Config:
+/// calcium rule.
 Result<Postprocessed> postprocess(const Volume& ct, const Prediction& prediction, const BundleManifest& manifest,
                                   const PostprocessRules& rules);
 

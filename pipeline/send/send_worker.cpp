@@ -45,6 +45,10 @@ Result<bool> SendWorker::send_next() {
     const ClaimedOutput claim = std::move(**claimed);
 
     keeper_->hold([claim, lease = options_.lease](Queue& queue) { return queue.renew_output(claim, lease); });
+    log_info("stage_started", {{"study", claim.study_key},
+                               {"stage", "send"},
+                               {"kind", claim.output.kind},
+                               {"destination", destination.name}});
     const auto start = std::chrono::steady_clock::now();
     const auto sent =
         store_output(options_.work_folder / claim.output.file, claim.output, destination, options_.timeouts);

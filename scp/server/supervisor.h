@@ -13,8 +13,8 @@
 #include "conf/base/files.h"
 #include "conf/base/node_settings.h"
 #include "conf/base/result.h"
+#include "conf/base/service_manager.h"
 #include "scp/server/peer_rules.h"
-#include "scp/server/service_manager.h"
 #include "scp/server/shared_state.h"
 #include "scp/store/spool.h"
 

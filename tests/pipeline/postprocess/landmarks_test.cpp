@@ -7,7 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "pipeline/postprocess/components.h"
-#include "tests/pipeline/postprocess/phantom.h"
+#include "tests/support/heart_phantom.h"
 
 using namespace cardionode;
 using namespace cardionode::test;

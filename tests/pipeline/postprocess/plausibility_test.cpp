@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "tests/pipeline/postprocess/phantom.h"
+#include "tests/support/heart_phantom.h"
 
 using namespace cardionode;
 using namespace cardionode::test;

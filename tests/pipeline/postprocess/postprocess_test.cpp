@@ -5,7 +5,7 @@
 
 #include "pipeline/postprocess/calcium.h"
 #include "pipeline/postprocess/label_maps.h"
-#include "tests/pipeline/postprocess/phantom.h"
+#include "tests/support/heart_phantom.h"
 
 using namespace cardionode;
 using namespace cardionode::test;
@@ -119,14 +119,21 @@ TEST(Postprocess, WithoutContrastAgentTheRootIsNotReportedAndTheReasonIsSaid) {
     EXPECT_THAT(done->no_calcium_why, testing::HasSubstr("no contrast agent seen"));
 }
 
-TEST(Postprocess, NoHeartIsARejectWithItsVolume) {
+TEST(Postprocess, WithoutAHeartNothingIsDrawnAndThatIsSaid) {
     Prediction p = prediction();
     p.heads[0] = background_only("heart", p.heads[0].channels[0].grid, 7);
     paint(p.heads[0], 3, 0.9F, ball({{0, 0, -30}}, 15));
     const auto done = postprocess(contrast_ct(), p, manifest(), {});
-    ASSERT_FALSE(done);
-    EXPECT_EQ(done.error().kind, ErrorKind::Reject);
-    EXPECT_THAT(done.error().message, testing::HasSubstr("no heart found: the model marked 13 ml"));
+    ASSERT_TRUE(done);
+    EXPECT_TRUE(done->findings.groups.empty());
+    EXPECT_FALSE(done->findings.annular_plane);
+    ASSERT_EQ(done->findings.warnings.size(), 1U);
+    EXPECT_THAT(done->findings.warnings[0], testing::HasSubstr("no heart found (the model marked 13 ml"));
+    for (const Landmark& l : done->findings.landmarks) {
+        EXPECT_FALSE(l.position) << l.name;
+        EXPECT_THAT(l.reason, testing::HasSubstr("no heart found")) << l.name;
+    }
+    EXPECT_THAT(done->no_calcium_why, testing::HasSubstr("no heart found"));
 }
 
 TEST(Postprocess, WithoutHingePointsTheCalciumIsNotMeasured) {

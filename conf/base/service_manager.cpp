@@ -1,4 +1,4 @@
-#include "scp/server/service_manager.h"
+#include "conf/base/service_manager.h"
 
 #include <charconv>
 #include <cstdlib>

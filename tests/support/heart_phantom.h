@@ -55,7 +55,9 @@ inline ClassManifest labelled(int value, const std::string& name) {
     c.value = value;
     c.name = name;
     c.title = name;
-    c.code = {"1", "SCT", name};
+    c.category = {"91723000", "SCT", "Anatomical Structure"};
+    c.code = {"P" + std::to_string(value), "99CARDIONODE", name};
+    c.site = {"77583004", "SCT", "Aortic valve ring"};
     return c;
 }
 
@@ -63,6 +65,7 @@ inline BundleManifest manifest() {
     BundleManifest m;
     m.name = "phantom";
     m.version = "1";
+    m.weights = {"none.safetensors", std::string(64, 'a')};
     HeadManifest heart{"heart", "labels", "Heart", {}};
     const char* parts[] = {"myocardium",      "left_atrium", "left_ventricle",  "right_atrium",
                            "right_ventricle", "aorta",       "pulmonary_artery"};
