@@ -74,9 +74,10 @@ int set_cpu_threads(int threads) {
         threads = ::sched_getaffinity(0, sizeof(cores), &cores) == 0 ? CPU_COUNT(&cores) : 1;
     }
     at::set_num_threads(threads);
-    // torch does not tell OpenBLAS; left alone it starts one thread a core beside torch's own.
+    // OpenBLAS would start a thread a core beside torch's own, and both spin while they wait: on a busy machine that
+    // made a network ten times slower. Torch's threads carry the convolutions, which are most of the work.
     if (auto* set_blas = reinterpret_cast<void (*)(int)>(::dlsym(RTLD_DEFAULT, "openblas_set_num_threads"))) {
-        set_blas(threads);
+        set_blas(1);
     }
     return threads;
 }

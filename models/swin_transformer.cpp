@@ -10,6 +10,7 @@ using Sides = std::array<std::int64_t, 3>;
 
 constexpr std::int64_t kWindow = 7, kShift = 3;
 constexpr std::array<std::int64_t, 4> kHeads = {3, 6, 12, 24};
+constexpr std::int64_t kScoresOnCpu = 8 << 20, kScoresOnGpu = 512 << 20;  // bytes of attention scores at a time
 constexpr double kMasked = -100.0;  // not -inf: the published weights were trained with it
 
 struct Windows {
@@ -77,18 +78,25 @@ struct WindowAttention final : nn::Module {
         const std::int64_t b = x.size(0), n = x.size(1), c = x.size(2), width = c / heads;
         const torch::Tensor parts = qkv->forward(x).view({b, n, 3, heads, width}).permute({2, 0, 3, 1, 4});
         const torch::Tensor query = parts[0] * (1.0 / std::sqrt(static_cast<double>(width)));
-        torch::Tensor scores = torch::matmul(query, parts[1].transpose(-2, -1));
         // For a window smaller than 7^3 the published networks take the top-left block of the full index.
         const torch::Tensor block = index.slice(0, 0, n).slice(1, 0, n).reshape({-1});
-        const torch::Tensor bias = table.index_select(0, block).view({n, n, heads}).permute({2, 0, 1});
-        scores = scores + bias.unsqueeze(0);
-        if (mask.defined()) {
-            const std::int64_t windows = mask.size(0);
-            scores = scores.view({b / windows, windows, heads, n, n}) + mask.view({1, windows, 1, n, n});
-            scores = scores.view({b, heads, n, n});
+        const torch::Tensor bias = table.index_select(0, block).view({n, n, heads}).permute({2, 0, 1}).contiguous();
+        // The scores of all windows together leave every cache and, on the CPU, are fresh pages at each step.
+        const std::int64_t bytes = heads * n * n * query.element_size();
+        const std::int64_t chunk = std::max<std::int64_t>(1, (x.is_cuda() ? kScoresOnGpu : kScoresOnCpu) / bytes);
+        const std::int64_t windows = mask.defined() ? mask.size(0) : b;
+        std::vector<torch::Tensor> mixed;
+        for (std::int64_t image = 0; image < b; image += windows) {
+            for (std::int64_t at = 0; at < windows; at += chunk) {
+                const std::int64_t count = std::min(chunk, windows - at);
+                const auto rows = [&](const torch::Tensor& t) { return t.narrow(0, image + at, count); };
+                torch::Tensor scores = torch::matmul(rows(query), rows(parts[1]).transpose(-2, -1));
+                scores.add_(bias);
+                if (mask.defined()) scores.add_(mask.narrow(0, at, count).unsqueeze(1));
+                mixed.push_back(torch::matmul(torch::softmax(scores, -1).to(parts.scalar_type()), rows(parts[2])));
+            }
         }
-        const torch::Tensor mixed = torch::matmul(torch::softmax(scores, -1).to(parts.scalar_type()), parts[2]);
-        return proj->forward(mixed.transpose(1, 2).reshape({b, n, c}));
+        return proj->forward(torch::cat(mixed).transpose(1, 2).reshape({b, n, c}));
     }
 
     std::int64_t heads;

@@ -6,6 +6,7 @@
 
 #include "conf/command/command.h"
 #include "conf/command/models_forward.h"
+#include "models/bundle.h"
 
 namespace cardionode {
 namespace {
@@ -69,12 +70,64 @@ void add_forward(CLI::App& models) {
     });
 }
 
+std::string three(const auto& values) { return fmt::format("{}", fmt::join(values, " x ")); }
+
+void print_head(const HeadManifest& head) {
+    fmt::print("\nhead {} ({})\n", head.name, head.kind == "points" ? "points" : "structures");
+    for (const ClassManifest& c : head.classes) {
+        fmt::print("  {:>3}  {:<28} {:<20} {}\n", c.value, c.name,
+                   c.code.value.empty() ? "" : c.code.scheme + " " + c.code.value, c.title);
+    }
+}
+
+Result<void> show_bundle(const std::filesystem::path& folder) {
+    auto bundle = load_bundle(folder);
+    if (!bundle) return std::move(bundle).error();
+    const BundleManifest& m = bundle->manifest;
+    const ArchitectureManifest& a = m.architecture;
+    const auto row = [](const char* name, const std::string& value) { fmt::print("{:<22} {}\n", name, value); };
+    row("model", m.name + " " + m.version);
+    row("intended use", m.intended_use);
+    row("content qualification", m.content_qualification);
+    if (a.type == "swin_unetr") {
+        row("architecture",
+            fmt::format("swin_unetr, feature size {}, patch merging {}", a.feature_size, a.patch_merging));
+    } else {
+        std::vector<std::string> strides;
+        for (const auto& stride : a.strides) strides.push_back(fmt::format("{}", fmt::join(stride, "x")));
+        row("architecture", fmt::format("plain_conv_unet, features {}, strides {}", fmt::join(a.features, " "),
+                                        fmt::join(strides, " ")));
+    }
+    row("input",
+        fmt::format("{} mm, {}, HU {} to {}, mean {}, sd {}, {} channel(s)", three(m.input.spacing_mm),
+                    m.input.orientation, m.input.hu_low, m.input.hu_high, m.input.mean, m.input.sd, m.input.channels));
+    row("window", fmt::format("{} voxels, overlap {}, {}", three(m.window.size), m.window.overlap, m.window.blending));
+    row("calcium",
+        fmt::format("{}, {} HU, dilated by {} mm", m.calcium.rule, m.calcium.threshold_hu, m.calcium.dilate_mm));
+    row("weights", bundle->weights_file().string());
+    row("SHA-256", m.weights.sha256 + " (checked)");
+    for (const HeadManifest& head : m.heads) print_head(head);
+    if (!m.training.empty()) fmt::print("\ntraining\n");
+    for (const auto& [key, value] : m.training) fmt::print("  {:<20} {}\n", key, value);
+    return {};
+}
+
+void add_show(CLI::App& models) {
+    CLI::App* command =
+        models.add_subcommand("show", "Show a model bundle and check its manifest and its weights' hash");
+    auto folder = std::make_shared<std::string>();
+    command->add_option("bundle", *folder, "Folder of the bundle")->required();
+    add_example(*command, "cardionode models show models/bundles/heart-small");
+    command->callback([folder] { finish(show_bundle(*folder)); });
+}
+
 }  // namespace
 
 void register_models_commands(CLI::App& app) {
     CLI::App* models = app.add_subcommand("models", "Networks and model bundles");
     models->require_subcommand(1);
     add_forward(*models);
+    add_show(*models);
 }
 
 }  // namespace cardionode

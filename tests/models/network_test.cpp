@@ -1,3 +1,4 @@
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "models/network.h"
@@ -5,6 +6,8 @@
 
 namespace cardionode {
 namespace {
+
+using ::testing::HasSubstr;
 
 NetworkOptions small_unet() {
     NetworkOptions options;
@@ -73,6 +76,118 @@ TEST_P(EachNetwork, ComesBackFromItsFileWithTheSameOutputs) {
 
 INSTANTIATE_TEST_SUITE_P(Architectures, EachNetwork, ::testing::Values(&small_unet, &small_swin),
                          [](const auto& info) { return info.param().architecture.type; });
+
+std::string refusal(const Result<void>& result) {
+    EXPECT_FALSE(result.ok());
+    if (result.ok()) return {};
+    EXPECT_EQ(result.error().kind, ErrorKind::Config);
+    return result.error().message;
+}
+
+TEST(LoadState, NamesWhatIsMissingUnexpectedAndMisshapen) {
+    const auto network = made(small_unet());
+    const NamedTensors before = state_of(*network);
+    NamedTensors changed = before;
+    changed.erase("model.encoder.stages.1.0.convs.0.norm.bias");
+    changed["model.encoder.stages.7.weight"] = torch::ones({1});
+    changed["seg_layers.calc.0.bias"] = torch::ones({3});
+    changed["seg_layers.calc.1.bias"] = torch::ones({2}, torch::kInt64);
+    changed["seg_layers.heart.0.bias"] = torch::full({8}, std::numeric_limits<float>::infinity());
+    changed["seg_layers.heart.1.bias"] = torch::full({8}, 9.0f);
+    const std::string message = refusal(load_state(*network, changed));
+    EXPECT_THAT(message, HasSubstr("'model.encoder.stages.1.0.convs.0.norm.bias' is missing"));
+    EXPECT_THAT(message, HasSubstr("'encoder.stages.7.weight' is unexpected"));
+    EXPECT_THAT(message, HasSubstr("'seg_layers.calc.0.bias' has the shape [3], expected [2]"));
+    EXPECT_THAT(message, HasSubstr("'seg_layers.calc.1.bias' does not hold floating numbers"));
+    EXPECT_THAT(message, HasSubstr("'seg_layers.heart.0.bias' holds a value that is not finite"));
+    for (const auto& [name, tensor] : state_of(*network)) EXPECT_TRUE(torch::equal(tensor, before.at(name))) << name;
+}
+
+TEST(LoadState, AliasesAreTakenWhenEqualAndRefusedWhenNot) {
+    const auto network = made(small_unet());
+    NamedTensors state = state_of(*network);
+    const torch::Tensor weight = state.at("model.encoder.stages.0.0.convs.0.conv.weight");
+    state["model.encoder.stages.0.0.convs.0.all_modules.0.weight"] = weight.clone();
+    state["model.decoder.encoder.stages.0.0.convs.0.conv.weight"] = weight.clone();
+    EXPECT_TRUE(load_state(*network, state).ok());
+    state["model.decoder.encoder.stages.0.0.convs.0.conv.weight"] = weight + 1;
+    EXPECT_THAT(refusal(load_state(*network, state)), HasSubstr("differs from its other copy"));
+}
+
+TEST(LoadState, FlagsPrefixesAndADamagedIndexOfPublishedCheckpointsAreTolerated) {
+    const auto network = made(small_swin());
+    NamedTensors state;
+    for (const auto& [name, tensor] : state_of(*network)) state["module." + name] = tensor.to(torch::kFloat16);
+    state["module.fed_task"] = torch::tensor(1.0f);
+    state["module.swin_unetr.swinViT.layers1.0.blocks.0.attn.relative_position_index"] =
+        torch::full({343, 343}, 1097.9999f);
+    const auto loaded = load_state(*network, state);
+    ASSERT_TRUE(loaded.ok()) << loaded.error().message;
+    for (const auto& buffer : network->named_buffers()) {
+        EXPECT_EQ(buffer.value()[0][0].item<std::int64_t>(), 1098);
+        EXPECT_EQ(buffer.value()[0][49].item<std::int64_t>(), 929);
+        EXPECT_EQ(buffer.value()[342][0].item<std::int64_t>(), 2196);
+    }
+}
+
+TEST(Names, AreThoseOfThePublishedNetworks) {
+    // Counts of the published networks: 62,188,926 with heads 6, 3, 2 and 30,790,078 with one head of 6, two channels.
+    NetworkOptions swin;
+    swin.architecture.type = "swin_unetr";
+    swin.architecture.feature_size = 48;
+    swin.input_channels = 2;
+    swin.heads = {{"hps", 6}, {"ms", 3}, {"calc", 2}};
+    std::int64_t count = 0;
+    const auto big = made(swin);
+    for (const torch::Tensor& parameter : big->parameters()) count += parameter.numel();
+    EXPECT_EQ(count, 62'188'926);
+    EXPECT_EQ(state_of(*big).count("outs.calc.conv.conv.bias"), 1u);
+
+    NetworkOptions unet;
+    unet.architecture.type = "plain_conv_unet";
+    unet.architecture.features = {32, 64, 128, 256, 320, 320};
+    unet.architecture.strides = {{1, 1, 1}, {2, 2, 2}, {2, 2, 2}, {2, 2, 2}, {2, 2, 2}, {2, 2, 1}};
+    unet.input_channels = 2;
+    unet.heads = {{"hps", 6}};
+    count = 0;
+    const auto teacher = made(unet);
+    for (const torch::Tensor& parameter : teacher->parameters()) count += parameter.numel();
+    EXPECT_EQ(count, 30'790'078);
+    EXPECT_EQ(teacher->multiple(), (std::array<std::int64_t, 3>{32, 32, 16}));
+    EXPECT_EQ(state_of(*teacher).count("model.decoder.transpconvs.4.weight"), 1u);
+}
+
+TEST(MakeNetwork, RefusesOptionsThatDoNotFit) {
+    const auto refused = [](const std::function<void(NetworkOptions&)>& change, NetworkOptions options) {
+        change(options);
+        const auto network = make_network(options);
+        return !network.ok() && network.error().kind == ErrorKind::Config;
+    };
+    EXPECT_TRUE(refused([](auto& o) { o.heads.clear(); }, small_unet()));
+    EXPECT_TRUE(refused([](auto& o) { o.heads.push_back(o.heads[0]); }, small_unet()));
+    EXPECT_TRUE(refused([](auto& o) { o.heads[0].name = "a.b"; }, small_unet()));
+    EXPECT_TRUE(refused([](auto& o) { o.architecture.strides.pop_back(); }, small_unet()));
+    EXPECT_TRUE(refused([](auto& o) { o.architecture.strides[0] = {2, 2, 2}; }, small_unet()));
+    EXPECT_TRUE(refused([](auto& o) { o.architecture.type = "unet"; }, small_unet()));
+    EXPECT_TRUE(refused([](auto& o) { o.architecture.feature_size = 13; }, small_swin()));
+    EXPECT_TRUE(refused([](auto& o) { o.architecture.patch_merging = "v3"; }, small_swin()));
+}
+
+TEST(Forward, RefusesSidesThatAreNotMultiples) {
+    EXPECT_THROW(made(small_swin())->forward(torch::zeros({1, 1, 32, 32, 48})), c10::Error);
+    EXPECT_THROW(made(small_unet())->forward(torch::zeros({1, 2, 32, 32, 32})), c10::Error);
+}
+
+TEST(Dropout, WorksInTrainingOnly) {
+    NetworkOptions options = small_unet();
+    options.dropout = 0.5;
+    const auto network = made(options);
+    const torch::Tensor input = torch::rand({1, 1, 16, 16, 16});
+    const auto output = [&] { return network->forward(input)[0].levels[0].detach(); };
+    EXPECT_FALSE(torch::equal(output(), output()));
+    network->eval();
+    EXPECT_TRUE(torch::equal(output(), output()));
+}
 
 }  // namespace
 }  // namespace cardionode
