@@ -19,6 +19,7 @@ LEVELS = [  # the longest matching prefix decides
     ("models/train", 2),
     ("pipeline/read", 1.5),
     ("pipeline/infer", 1.5),
+    ("pipeline/preprocess", 1.5),
     ("pipeline", 2),
     ("pipeline/runner", 3),
     ("scp/server", 2),

@@ -55,13 +55,14 @@ Result<LabelMap> find_calcium(const HeadProbabilities& probabilities, const Calc
         if (!counts) continue;
         for (const std::int64_t o : component.offsets) near.voxels[o] = 1;
     }
-    const LabelMap region = onto_grid(probabilities, near, ct.grid);
+    const auto region = onto_grid(probabilities, near, ct.grid);
+    if (!region) return region.error();
 
     LabelMap calcium(ct.grid, std::uint8_t{0});
     const auto steps = ball(ct.grid.spacing(), rule.dilate_mm);
     const auto& size = ct.grid.size();
     for (std::int64_t o = 0; o < ct.grid.voxel_count(); ++o) {
-        if (region.voxels[o] == 0) continue;
+        if (region->voxels[o] == 0) continue;
         const std::array<std::int64_t, 3> ijk = {o % size[0], o / size[0] % size[1], o / (size[0] * size[1])};
         for (const auto& step : steps) {
             const VoxelIndex there{{ijk[0] + step[0], ijk[1] + step[1], ijk[2] + step[2]}};

@@ -20,7 +20,8 @@ Result<LabelMap> largest_pieces(const HeadProbabilities& probabilities);
 /// the largest wins, so that borders are smooth where the target is finer. Voxels that `labels` left out count as
 /// background with probability 1. Outside of the network's grid: background.
 /// @param labels  from largest_pieces() of the same probabilities, or a subset of it
-LabelMap onto_grid(const HeadProbabilities& probabilities, const LabelMap& labels, const Grid& target);
+/// Errors: as labels_on_source().
+Result<LabelMap> onto_grid(const HeadProbabilities& probabilities, const LabelMap& labels, const Grid& target);
 
 /// Median HU of the voxels with one of `labels`; both arrays on the same grid. None: no such voxel.
 std::optional<double> median_hu(const Volume& volume, const LabelMap& map, const std::vector<int>& labels);

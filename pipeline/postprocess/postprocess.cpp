@@ -85,7 +85,9 @@ Result<Heart> add_heart(Findings& findings, const Volume& ct, const Prediction& 
     }
     auto network = largest_pieces(*probabilities);
     if (!network) return std::move(network).error();
-    SegmentGroup group = to_group(std::string(names::kHeartHead), *head, onto_grid(*probabilities, *network, ct.grid));
+    auto native = onto_grid(*probabilities, *network, ct.grid);
+    if (!native) return std::move(native).error();
+    SegmentGroup group = to_group(std::string(names::kHeartHead), *head, std::move(*native));
     double heart_ml = 0;
     for (const Segment& s : group.segments) {
         if (std::find(names::kHeartParts.begin(), names::kHeartParts.end(), s.name) != names::kHeartParts.end()) {

@@ -27,7 +27,7 @@ TEST(LabelMaps, OnAFinerGridTheBorderOfABallStaysABall) {
     });
     const auto pieces = largest_pieces(head);
     ASSERT_TRUE(pieces);
-    const LabelMap fine = onto_grid(head, *pieces, cube_grid(0.5, 121, {{-30, -30, -30}}));
+    const LabelMap fine = onto_grid(head, *pieces, cube_grid(0.5, 121, {{-30, -30, -30}})).value();
     const double ml = static_cast<double>(voxels_of(fine, 1)) * 0.125 / 1000;
     EXPECT_NEAR(ml, 4.0 / 3 * M_PI * 8, 0.02 * 4.0 / 3 * M_PI * 8);
     int wrong = 0;
@@ -42,7 +42,7 @@ TEST(LabelMaps, OnItsOwnGridNothingChanges) {
     const auto p = prediction(4);
     const auto pieces = largest_pieces(p.heads[0]);
     ASSERT_TRUE(pieces);
-    EXPECT_EQ(onto_grid(p.heads[0], *pieces, pieces->grid).voxels, pieces->voxels);
+    EXPECT_EQ(onto_grid(p.heads[0], *pieces, pieces->grid).value().voxels, pieces->voxels);
 }
 
 TEST(LabelMaps, ARotatedTargetSeesTheSamePlaces) {
@@ -53,7 +53,7 @@ TEST(LabelMaps, ARotatedTargetSeesTheSamePlaces) {
     // Rows run from back to front and the slices from head to feet.
     const Grid target =
         Grid::create({{30, 30, 30}}, {Vec3{0, -1, 0}, Vec3{-1, 0, 0}, Vec3{0, 0, -1}}, {1, 1, 1}, {61, 61, 61}).value();
-    const LabelMap map = onto_grid(head, *pieces, target);
+    const LabelMap map = onto_grid(head, *pieces, target).value();
     int wrong = 0;
     each_voxel(target, [&](const PatientPoint& p, std::size_t o) {
         const double r = distance_mm(p, {{10, 4, -6}});
@@ -69,7 +69,7 @@ TEST(LabelMaps, OnlyTheLargestPieceOfALabelStays) {
     paint(head, 1, 0.99F, ball({{-30, 0, 0}}, 6));
     const auto pieces = largest_pieces(head);
     ASSERT_TRUE(pieces);
-    const LabelMap map = onto_grid(head, *pieces, cube_grid(1, 81, {{-40, -40, -40}}));
+    const LabelMap map = onto_grid(head, *pieces, cube_grid(1, 81, {{-40, -40, -40}})).value();
     each_voxel(map.grid, [&](const PatientPoint& p, std::size_t o) {
         if (p.lps_mm[0] < -10) {
             ASSERT_EQ(map.voxels[o], 0);
