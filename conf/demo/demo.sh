@@ -105,7 +105,9 @@ trap 'exit 143' TERM
 NODE_PORT=$(free_port 21112)
 PACS_PORT=$(free_port 24242)
 HTTP_PORT=$(free_port 28042)
-BUNDLE=$(sed -n 's|^  bundle: */usr/share/cardionode/\([^ ]*\).*|\1|p' "$SOURCE/conf/node.yaml")
+# The bundle that conf/node.yaml names, from the source tree.
+NAME=$(sed -n 's|^  bundle: *\([^ ]*\).*|\1|p' "$SOURCE/conf/node.yaml")
+BUNDLE=${CARDIONODE_DEMO_BUNDLE:-$SOURCE/models/bundles/$(basename "$NAME")}
 fill_in "$SOURCE/conf/demo/node.yaml" "$DEMO/node.yaml"
 fill_in "$SOURCE/conf/demo/orthanc.json" "$DEMO/orthanc.json"
 tar -xJf "$SOURCE/tests/data/cta/cta.tar.xz" -C "$DEMO"

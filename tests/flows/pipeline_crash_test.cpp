@@ -4,11 +4,12 @@
 namespace cardionode::test {
 namespace {
 
-/// A stage, and the words in the pipeline's log after which it runs.
+/// A stage, and the words in the pipeline's log with which it begins.
 struct Stage {
     const char* name;
-    const char* begins_after;
+    const char* begins_with;
 };
+void PrintTo(const Stage& stage, std::ostream* out) { *out << stage.name; }
 
 class PipelineCrash : public ::testing::TestWithParam<Stage> {};
 
@@ -21,7 +22,7 @@ TEST_P(PipelineCrash, RunsTheStudyAgainAndDeliversOnce) {
     node.start();
     const auto instances = cta();
     send_accepted(node, instances);
-    const std::string mark = GetParam().begins_after;
+    const std::string mark = GetParam().begins_with;
     ASSERT_TRUE(node.wait_for_pipeline_log(mark, seconds(120))) << "no " << mark << " in the log";
     node.pipeline().kill_hard();
     const auto killed_at = node.studies().at(0).state;
@@ -36,11 +37,11 @@ TEST_P(PipelineCrash, RunsTheStudyAgainAndDeliversOnce) {
 }
 
 INSTANTIATE_TEST_SUITE_P(During, PipelineCrash,
-                         ::testing::Values(Stage{"read", "study_claimed"}, Stage{"preprocess", "stage=read"},
-                                           Stage{"infer", "stage=preprocess"}, Stage{"postprocess", "stage=infer"},
-                                           Stage{"measure", "stage=postprocess"}, Stage{"write", "stage=measure"},
-                                           Stage{"check", "stage=write"}, Stage{"finish", "stage=check"},
-                                           Stage{"send", "output_sent"}),
+                         ::testing::Values(Stage{"claim", "study_claimed"}, Stage{"read", "stage=read"},
+                                           Stage{"preprocess", "stage=preprocess"}, Stage{"infer", "stage=infer"},
+                                           Stage{"postprocess", "stage=postprocess"}, Stage{"measure", "stage=measure"},
+                                           Stage{"outputs", "stage=outputs"}, Stage{"check", "stage=check"},
+                                           Stage{"finish", "stage=check seconds="}, Stage{"send", "stage=send"}),
                          [](const auto& param) { return std::string(param.param.name); });
 
 TEST(PipelineCrashTwice, OnceWhileComputingAndOnceWhileSending) {
