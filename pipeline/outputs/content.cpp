@@ -16,7 +16,7 @@ const char* to_string(Relation relation) {
         case Relation::Contains: return "CONTAINS";
         case Relation::HasObservationContext: return "HAS OBS CONTEXT";
         case Relation::HasConceptModifier: return "HAS CONCEPT MOD";
-        case Relation::HasProperties: return "HAS PROPERTIES";
+        case Relation::InferredFrom: return "INFERRED FROM";
     }
     return "CONTAINS";
 }
@@ -81,8 +81,8 @@ DcmItem& ContentWriter::number(DcmItem& parent, const Code& name, double value, 
     return child;
 }
 
-void ContentWriter::point(DcmItem& parent, const Code& name, const PatientPoint& position) {
-    DcmItem& child = item(parent, Relation::Contains, "SCOORD3D", name);
+void ContentWriter::point(DcmItem& parent, Relation relation, const Code& name, const PatientPoint& position) {
+    DcmItem& child = item(parent, relation, "SCOORD3D", name);
     std::array<Float32, 3> xyz{};
     for (std::size_t a = 0; a < 3; ++a) xyz[a] = static_cast<Float32>(position.lps_mm[a]);
     if (child.putAndInsertFloat32Array(DCM_GraphicData, xyz.data(), 3).bad()) {

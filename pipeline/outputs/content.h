@@ -15,7 +15,7 @@ class DcmItem;
 
 namespace cardionode {
 
-enum class Relation { Contains, HasObservationContext, HasConceptModifier, HasProperties };
+enum class Relation { Contains, HasObservationContext, HasConceptModifier, InferredFrom };
 
 class ContentWriter {
 public:
@@ -31,7 +31,7 @@ public:
     void uid(DcmItem& parent, Relation relation, const Code& name, const std::string& value);
     DcmItem& number(DcmItem& parent, const Code& name, double value, const Code& unit);
     /// SCOORD3D of type POINT in the source's frame of reference.
-    void point(DcmItem& parent, const Code& name, const PatientPoint& position);
+    void point(DcmItem& parent, Relation relation, const Code& name, const PatientPoint& position);
     /// IMAGE that refers to one segment of a SEG.
     void segment(DcmItem& parent, const Code& name, const OutputFile& seg, std::uint16_t number);
 

@@ -33,6 +33,7 @@ const Code kAlgorithmVersion{"111003", "DCM", "Algorithm Version"};
 const Code kAlgorithmFamily{"111000", "DCM", "Algorithm Family"};
 const Code kArtificialIntelligence{"123110", "DCM", "Artificial Intelligence"};
 const Code kImageRegion{"111030", "DCM", "Image Region"};
+const Code kSourceOfMeasurement{"121112", "DCM", "Source of Measurement"};
 const Code kReferencedSegment{"121191", "DCM", "Referenced Segment"};
 const Code kSourceSeries{"121232", "DCM", "Source series for segmentation"};
 const Code kVolume{"118565006", "SCT", "Volume"};
@@ -237,15 +238,25 @@ Result<OutputFile> write_landmarks(const OutputContext& context, const std::file
                                         kAnatomicalStructure, landmark.finding);
         writer.code(group, Relation::HasConceptModifier, kFindingSite, landmark.finding_site);
         document.algorithm(group);
-        writer.number(group, {"peak-probability", std::string(kPrivateScheme), "Peak probability of the network"},
-                      landmark.confidence, {"1", "UCUM", "no units"});
+        // Each number names the points it is inferred from, the group's own first. That says what an annulus area rests
+        // on, and OHIF needs it: it looks for a group's coordinates below the group's first number, if there is one.
+        // In percent, because viewers print number and unit beside the point.
+        DcmItem& probability =
+            writer.number(group, {"peak-probability", std::string(kPrivateScheme), "Peak probability of the network"},
+                          landmark.confidence * 100, {"%", "UCUM", "Percent"});
+        writer.point(probability, Relation::InferredFrom, kSourceOfMeasurement, *landmark.position);
         for (const Measurement& measurement : context.findings.measurements) {
             const Home home = home_of(measurement, context.findings, segs);
-            if (home.place == Home::Place::Landmark && home.name == landmark.name) {
-                writer.number(group, measurement.concept_name, *measurement.value, measurement.unit);
+            if (home.place != Home::Place::Landmark || home.name != landmark.name) continue;
+            DcmItem& number = writer.number(group, measurement.concept_name, *measurement.value, measurement.unit);
+            writer.point(number, Relation::InferredFrom, kSourceOfMeasurement, *landmark.position);
+            for (const std::string& name : split(measurement.rests_on)) {
+                const Landmark* other = context.findings.landmark(name);
+                if (other == nullptr || other == &landmark || !other->position) continue;
+                writer.point(number, Relation::InferredFrom, kSourceOfMeasurement, *other->position);
             }
         }
-        writer.point(group, kImageRegion, *landmark.position);
+        writer.point(group, Relation::Contains, kImageRegion, *landmark.position);
     }
     evaluate_texts(context, document, segs, false);
     if (segs.empty()) {  // there will be no volume document

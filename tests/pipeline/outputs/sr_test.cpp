@@ -63,15 +63,23 @@ TEST(LandmarkSr, EveryGroupHasOnePointAndItsMeasurements) {
     const CtSeries ct = write_ct(r.folder / "ct", {});
     r.write(ct, findings_for(ct));
     EXPECT_EQ(count(r.landmarks, "(125007,DCM,\"Measurement Group\")"), 6U);
-    EXPECT_EQ(count(r.landmarks, "SCOORD3D:"), 6U);
+    EXPECT_EQ(count(r.landmarks, "(111030,DCM,\"Image Region\")"), 6U);
     const std::string hinge = group_named(r.landmarks, "Right coronary cusp nadir");
     EXPECT_THAT(hinge, HasSubstr("(hinge-rcc,99CARDIONODE"));
     EXPECT_THAT(hinge, HasSubstr("(77583004,SCT"));
     EXPECT_THAT(hinge, HasSubstr("(42798000,SCT,\"Area\")=\"492.25\" (mm2,UCUM"));
     EXPECT_THAT(hinge, HasSubstr("(131143,DCM,\"Aortic Valve Annulus Maximum Diameter\")=\"27.5\""));
-    EXPECT_THAT(hinge, HasSubstr("\"Peak probability of the network\")=\"0.87\""));
+    EXPECT_THAT(hinge, HasSubstr("\"Peak probability of the network\")=\"87\" (%,UCUM"));
     EXPECT_THAT(group_named(r.landmarks, "Left main ostium"),
                 HasSubstr("(131166,DCM,\"Left Main Ostium Height\")=\"13.125\""));
+}
+
+TEST(LandmarkSr, EveryNumberNamesThePointsItIsInferredFrom) {
+    Reports r;
+    const CtSeries ct = write_ct(r.folder / "ct", {});
+    r.write(ct, findings_for(ct));
+    // one for each peak probability, three each for area and diameter, four for the height of an ostium
+    EXPECT_EQ(count(r.landmarks, "<inferred from SCOORD3D:(121112,DCM,\"Source of Measurement\")"), 6U + 3 + 3 + 4);
 }
 
 TEST(LandmarkSr, SaysWhatWasNotFoundAndWhy) {
