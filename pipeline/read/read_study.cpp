@@ -63,10 +63,11 @@ Result<Headers> read_headers(std::span<const StudyFile> files, const ReadLimits&
 }
 
 Error nothing_to_read(const Headers& h) {
-    std::string message = "the study holds no CT images";
-    if (!h.others.empty()) message += " (" + counted(h.others) + ")";
+    const std::string others = h.others.empty() ? "" : " (" + counted(h.others) + ")";
+    if (h.unreadable.empty()) return reject_error("the study holds no CT images" + others);
+    std::string message = "no image of the study can be read" + others;
     for (const auto& [reason, n] : h.unreadable)
-        message += fmt::format("; {} CT file{}: {}", n, n == 1 ? "" : "s", reason);
+        message += fmt::format("; {} file{}: {}", n, n == 1 ? "" : "s", reason);
     return reject_error(std::move(message));
 }
 

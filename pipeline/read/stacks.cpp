@@ -102,7 +102,8 @@ std::vector<Part> split_volumes(std::vector<Plane2d> planes) {
         for (auto& [value, held] : parts) {
             // No time of day in words for people: "1 of 3 by time".
             if (name.empty()) {
-                out.push_back({fmt::format("acquisition {} of {} by time", out.size() + 1, parts.size()), std::move(held)});
+                out.push_back(
+                    {fmt::format("acquisition {} of {} by time", out.size() + 1, parts.size()), std::move(held)});
                 continue;
             }
             out.push_back(

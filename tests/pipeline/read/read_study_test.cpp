@@ -532,13 +532,12 @@ TEST(ReadStudy, RefusesAVolumeBeyondTheLimitBeforeAllocatingIt) {
     EXPECT_THAT(read.error().message, HasSubstr("8 x 6 x 6 voxels are more than this node reads"));
 }
 
-TEST(ReadStudy, RefusesTruncatedPixelsAndNamesTheSlice) {
+TEST(ReadStudy, RefusesTruncatedFiles) {
     const TemporaryFolder folder;
     const auto files = write_slices(folder.path(), stack(6, 1, tenth()), ramp);
     for (const StudyFile& f : files) std::filesystem::resize_file(f.file, std::filesystem::file_size(f.file) - 20);
     const std::string why = reason(files);
-    EXPECT_THAT(why, Not(HasSubstr("READ")));
-    EXPECT_THAT(why, HasSubstr("6 CT files"));
+    EXPECT_THAT(why, HasSubstr("no image of the study can be read; 6 files: "));
 }
 
 TEST(ReadStudy, LeavesADamagedFileOutAndSaysSo) {
