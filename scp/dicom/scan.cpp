@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <limits>
 #include <optional>
 #include <vector>
@@ -281,9 +282,7 @@ struct DataSetScanner::State {
                     done = broken("is followed by less than an element");
                 } else {
                     const std::size_t n = std::min(header_need - header_have, bytes.size());
-                    std::transform(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(n),
-                                   header.begin() + static_cast<std::ptrdiff_t>(header_have),
-                                   [](std::byte b) { return std::to_integer<unsigned char>(b); });
+                    std::memcpy(header.data() + header_have, bytes.data(), n);
                     header_have += n;
                     position += n;
                     bytes = bytes.subspan(n);

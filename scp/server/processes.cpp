@@ -43,13 +43,18 @@ public:
     int run() {
         if (!recover()) return exit_code_;
         while (true) {
-            auto more = indexer_->step();
-            if (!more) {
-                if (!pause_after(more.error())) return exit_code_;
+            auto indexed = indexer_->step();
+            if (!indexed) {
+                if (!pause_after(indexed.error())) return exit_code_;
                 continue;
             }
             pause_ = kFirstPause;
-            if (*more) continue;
+            if (*indexed > 0) {
+                // The first instance after a pause is indexed at once. While more keep coming, they are taken in
+                // groups: each group's syncs stand in the way of those that the answers wait for.
+                if (*indexed < IndexerOptions().batch_records && !asked_to_end) wait_for_work(-1, kGather);
+                continue;
+            }
             if (asked_to_end) return 0;  // what came last is indexed
             if (!close_quiet()) return exit_code_;
             wait_for_work(wake_, kLook);
@@ -58,6 +63,7 @@ public:
 
 private:
     static constexpr std::chrono::milliseconds kLook{200};
+    static constexpr std::chrono::milliseconds kGather{50};
     static constexpr std::chrono::milliseconds kFirstPause{100};
     static constexpr std::chrono::milliseconds kLongestPause{10'000};
 
@@ -161,7 +167,7 @@ int run_connection(FileDescriptor socket, const std::string& peer_address, const
 int run_indexer(const NodeSettings& settings, const Spool& spool, int wake) {
     try {
         // Receiving goes first: what is durable in a segment can wait. Where the unit forbids it, nothing is lost.
-        (void)::setpriority(PRIO_PROCESS, 0, 5);
+        (void)::setpriority(PRIO_PROCESS, 0, 10);
         auto queue = Queue::open(settings.node.database);
         if (!queue) {
             log_error("indexer_cannot_start", {{"reason", queue.error().message}});

@@ -186,7 +186,7 @@ Result<void> Indexer::enter(std::vector<Pending>& batch) {
     return {};
 }
 
-Result<bool> Indexer::step() {
+Result<std::size_t> Indexer::step() {
     if (auto found = find_segments(); !found) return std::move(found).error();
     std::vector<Pending> batch;
     const auto start_again = [this](Error error) {
@@ -194,10 +194,10 @@ Result<bool> Indexer::step() {
         return error;
     };
     if (auto collected = collect(batch); !collected) return start_again(std::move(collected).error());
-    if (batch.empty()) return false;
+    if (batch.empty()) return std::size_t{0};
     if (auto written = write_files(batch); !written) return start_again(std::move(written).error());
     if (auto entered = enter(batch); !entered) return start_again(std::move(entered).error());
-    return true;
+    return batch.size();
 }
 
 Result<std::vector<std::string>> Indexer::close_quiet() {

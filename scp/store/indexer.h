@@ -55,8 +55,8 @@ public:
     /// does not know.
     Result<RecoveryCounts> recover();
 
-    /// Indexes at most one batch. true: there may be more.
-    Result<bool> step();
+    /// Indexes at most one batch. @return how many records; 0: none was there
+    Result<std::size_t> step();
     /// About once a second: closes what was quiet for long enough, unless instances wait to be indexed. A study whose
     /// next instance is coming in over an open association, however slowly, is not quiet.
     /// @return keys of studies that became ready

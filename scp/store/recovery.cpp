@@ -19,7 +19,7 @@ Result<RecoveryCounts> Indexer::recover() {
     while (more) {
         auto stepped = step();
         if (!stepped) return std::move(stepped).error();
-        more = *stepped;
+        more = *stepped > 0;
     }
     if (auto adopted = adopt_unknown_files(); !adopted) return std::move(adopted).error();
     return counts_;

@@ -64,7 +64,7 @@ protected:
         while (more) {
             auto stepped = indexer.step();
             ASSERT_TRUE(stepped.ok()) << stepped.error().message;
-            more = *stepped;
+            more = *stepped > 0;
         }
     }
     static int count(const fs::path& folder) {
