@@ -11,6 +11,7 @@ namespace cardionode {
 namespace {
 
 constexpr double kStepMm = 0.25, kWindowMm = 40, kNearMm = 10;
+constexpr double kSmoothMm = 1.0, kSmoothVoxels = 0.6;
 constexpr double kSmallestMm2 = 100, kLargestMm2 = 1500;
 constexpr int kHalf = static_cast<int>(kWindowMm / kStepMm);
 constexpr int kSide = 2 * kHalf + 1;
@@ -207,15 +208,28 @@ AnnulusContour measure_border(const std::vector<std::array<Point, 2>>& segments)
     return contour;
 }
 
+/// A Gaussian moves a border of curvature k inwards by sigma^2 k / 2. Round a closed curve that costs pi sigma^2 of
+/// area, whatever its shape; of perimeter and diameters it is taken back as for the circle of the same perimeter.
+AnnulusContour unshrunk(AnnulusContour c, double sigma_mm) {
+    if (!(c.perimeter_mm > 0)) return c;
+    const double diameter = 2 * M_PI * sigma_mm * sigma_mm / c.perimeter_mm;
+    c.area_mm2 += M_PI * sigma_mm * sigma_mm;
+    c.perimeter_mm += M_PI * diameter;
+    c.min_diameter_mm += diameter;
+    c.max_diameter_mm += diameter;
+    return c;
+}
+
 }  // namespace
 
 Result<AnnulusContour> annulus_contour(const LabelMap& labels, const std::vector<int>& lumen, const Plane& plane) {
     Slice slice = reslice(labels, lumen, plane);
     const auto& spacing = labels.grid.spacing();
-    smooth(slice, std::max(0.6 * *std::max_element(spacing.begin(), spacing.end()), kStepMm));
+    const double sigma = std::max(kSmoothMm, kSmoothVoxels * *std::max_element(spacing.begin(), spacing.end()));
+    smooth(slice, sigma);
     const auto alone = isolate(slice);
     if (!alone) return alone.error();
-    const AnnulusContour contour = measure_border(border(slice));
+    const AnnulusContour contour = unshrunk(measure_border(border(slice)), sigma);
     if (contour.area_mm2 < kSmallestMm2 || contour.area_mm2 > kLargestMm2) {
         return reject_error(
             fmt::format("implausible: the blood in the annular plane has {:.0f} mm2", contour.area_mm2));
