@@ -34,6 +34,11 @@ def state(file):
               newest["last_error"].replace("\n", " ").replace("\t", " ") or "-", sep="\t")
 
 
+def short(text, most):
+    """Cut for the table; `cardionode show` has the whole."""
+    return text if len(text) <= most else text[:most - 3].rstrip() + "..."
+
+
 def landmarks(result):
     print(f'\nLandmarks, patient coordinates (L, P, S) in mm; model {result.get("model", "?")}')
     rows = []
@@ -41,7 +46,7 @@ def landmarks(result):
         place = point.get("lps_mm") or []
         rows.append([point.get("title") or point["name"], "yes" if point["found"] else "no"]
                     + ([f"{v:.1f}" for v in place] if len(place) == 3 else ["-"] * 3)
-                    + [f'{point["confidence"]:.2f}', point.get("reason", "")])
+                    + [f'{point["confidence"]:.2f}', short(point.get("reason", ""), 100)])
     table(["landmark", "found", "L", "P", "S", "confidence", "why not"], rows, right=(2, 3, 4, 5))
 
 
@@ -51,7 +56,7 @@ def measurements(result):
     for number in result["measurements"]:
         value = number.get("value")
         rows.append([number.get("title") or number["name"], "-" if value is None else f"{value:.1f}",
-                     number.get("unit", ""), number.get("reason", "")])
+                     number.get("unit", ""), short(number.get("reason", ""), 60)])
     table(["measurement", "value", "unit", "why not"], rows, right=(1,))
 
 
