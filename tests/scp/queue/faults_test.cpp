@@ -7,6 +7,7 @@
 #include <thread>
 
 #include <grp.h>
+#include <poll.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -160,6 +161,12 @@ TEST(Kill9, LeavesNothingHalfVisibleAndNothingAcknowledgedMissing) {
             ::_exit(1);
         }
         ::close(ends[1]);
+        // Three rounds of four wait until the child got somewhere, however slow the machine is; the fourth hits its
+        // start.
+        struct pollfd told_something {
+            .fd = ends[0], .events = POLLIN, .revents = 0
+        };
+        if (round % 4 != 0) ASSERT_EQ(::poll(&told_something, 1, 60'000), 1) << "the child does not get on";
         std::this_thread::sleep_for(std::chrono::microseconds(std::uniform_int_distribution<int>(500, 60'000)(random)));
         ::kill(child, SIGKILL);
         int status = 0;
