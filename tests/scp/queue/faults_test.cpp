@@ -166,7 +166,9 @@ TEST(Kill9, LeavesNothingHalfVisibleAndNothingAcknowledgedMissing) {
         struct pollfd told_something {
             .fd = ends[0], .events = POLLIN, .revents = 0
         };
-        if (round % 4 != 0) ASSERT_EQ(::poll(&told_something, 1, 60'000), 1) << "the child does not get on";
+        if (round % 4 != 0) {
+            ASSERT_EQ(::poll(&told_something, 1, 60'000), 1) << "the child does not get on";
+        }
         std::this_thread::sleep_for(std::chrono::microseconds(std::uniform_int_distribution<int>(500, 60'000)(random)));
         ::kill(child, SIGKILL);
         int status = 0;
