@@ -119,7 +119,7 @@ FrameFacts single_frame(DcmDataset& d) {
     f.slope = number_of(&d, DCM_RescaleSlope);
     f.intercept = number_of(&d, DCM_RescaleIntercept);
     f.rescale_type = plain(text_of(&d, DCM_RescaleType), 16);
-    f.image_type = text_of(&d, DCM_ImageType);
+    f.image_type = plain(text_of(&d, DCM_ImageType), 128);
     f.kernel = plain(text_of(&d, DCM_ConvolutionKernel), 16);
     f.gantry_tilt_degrees = number_of(&d, DCM_GantryDetectorTilt);
     read_phase(&d, number_of(&d, DCM_TriggerTime), number_of(&d, DCM_NominalInterval), f);
@@ -140,8 +140,8 @@ FrameFacts enhanced_frame(DcmDataset& d, const Groups& g, int number) {
     f.intercept = number_of(values, DCM_RescaleIntercept);
     f.rescale_type = plain(text_of(values, DCM_RescaleType), 16);
     DcmItem* type = g.get(DCM_CTImageFrameTypeSequence);
-    f.image_type = text_of(type, DCM_FrameType);
-    if (f.image_type.empty()) f.image_type = text_of(&d, DCM_ImageType);
+    f.image_type = plain(text_of(type, DCM_FrameType), 128);
+    if (f.image_type.empty()) f.image_type = plain(text_of(&d, DCM_ImageType), 128);
     f.kernel = plain(text_of(g.get(DCM_CTReconstructionSequence), DCM_ConvolutionKernel), 16);
     f.gantry_tilt_degrees = number_of(g.get(DCM_CTAcquisitionDetailsSequence), DCM_GantryDetectorTilt);
     DcmItem* content = g.get(DCM_FrameContentSequence);
