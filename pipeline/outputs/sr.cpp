@@ -257,7 +257,7 @@ Result<OutputFile> write_landmarks(const OutputContext& context, const std::file
             }
         }
         writer.point(group, Relation::Contains, kImageRegion, *landmark.position);
-        writer.text(group, Relation::Contains, kComment, landmark.title);  // what OHIF writes beside the point
+        writer.text(group, Relation::Contains, kComment, landmark.title);  // the name under which OHIF lists it
     }
     evaluate_texts(context, document, segs, false);
     if (segs.empty()) {  // there will be no volume document
