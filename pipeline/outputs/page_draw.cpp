@@ -83,7 +83,8 @@ private:
 };
 
 std::string with_unit(const Measurement& measurement) {
-    const std::string unit = measurement.unit.value == "1" ? "" : " " + measurement.unit.value;
+    const std::string unit =
+        measurement.unit.value == "1" || measurement.unit.value.starts_with("{") ? "" : " " + measurement.unit.value;
     return fmt::format("{:.{}f}{}", *measurement.value, std::abs(*measurement.value) < 10 ? 2 : 1, unit);
 }
 
@@ -208,7 +209,9 @@ void draw_measurements(Pen& pen, const Findings& findings) {
     for (const Measurement& measurement : findings.measurements) {
         const std::string first = measurement.rests_on.substr(0, measurement.rests_on.find(','));
         if (!measurement.value || findings.landmark(first) == nullptr || y > pen.side() * 0.45) continue;
-        pen.write_right(pen.side() - 16 * u, y, measurement.title + "  " + with_unit(measurement), 10 * u, kWhite);
+        const std::string value = "  " + with_unit(measurement);
+        const double room = 330 * u - Canvas::text_width(value, 10 * u);
+        pen.write_right(pen.side() - 16 * u, y, fitted(measurement.title, 10 * u, room) + value, 10 * u, kWhite);
         y += 20 * u;
     }
 }

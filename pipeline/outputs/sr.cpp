@@ -41,12 +41,14 @@ const Code kMillilitre{"ml", "UCUM", "ml"};
 const Code kComment{"121106", "DCM", "Comment"};
 const Code kAnatomicalStructure{"91723000", "SCT", "Anatomical Structure"};
 
+/// The names of Measurement::rests_on; a remark in brackets after a name is dropped.
 std::vector<std::string> split(const std::string& list) {
     std::vector<std::string> names;
     std::size_t begin = 0;
     while (begin <= list.size()) {
         const std::size_t end = std::min(list.find(',', begin), list.size());
         std::string name = list.substr(begin, end - begin);
+        name.resize(std::min(name.find('('), name.size()));
         std::erase(name, ' ');
         if (!name.empty()) names.push_back(std::move(name));
         begin = end + 1;

@@ -140,7 +140,7 @@ Findings findings_for(const CtSeries& source) {
                        {"calcium-volume", "99CARDIONODE", "Aortic valve calcium volume"},
                        {"mm3", "UCUM", "mm3"},
                        120.0,
-                       "aortic_valve_calcium",
+                       "valve_calcium (voxels of 850 HU or more)",
                        ""}};
     const PatientPoint a = *f.landmarks[0].position, b = *f.landmarks[1].position, c = *f.landmarks[2].position;
     Vec3 normal = normalised(cross(subtract(b.lps_mm, a.lps_mm), subtract(c.lps_mm, a.lps_mm)));

@@ -235,7 +235,8 @@ CtSeries read_ct(const std::filesystem::path& folder) {
         d.findAndGetFloat64(DCM_RescaleIntercept, intercept);
         const Uint16* pixels = nullptr;
         unsigned long count = 0;
-        d.findAndGetUint16Array(DCM_PixelData, pixels, &count);
+        const bool compressed = DcmXfer(d.getOriginalXfer()).isEncapsulated();
+        if (!compressed) d.findAndGetUint16Array(DCM_PixelData, pixels, &count);
         for (unsigned long n = 0; n < count; ++n) {
             slice.hu.push_back(static_cast<float>(static_cast<Sint16>(pixels[n]) * slope + intercept));
         }
