@@ -1,0 +1,120 @@
+// Everything about one phantom that is decided before a voxel is drawn. Internal to the phantom.
+#pragma once
+
+#include <vector>
+
+#include "models/train/phantom.h"
+#include "models/train/smooth_noise.h"
+
+namespace cardionode::train {
+
+/// What a tube is made of, and how it is labelled.
+enum TubeKind {
+    kTubeAorta,       ///< label aorta
+    kTubeCoronary,    ///< arterial blood, no label
+    kTubeArchBranch,  ///< arterial blood, no label
+    kTubeCava,        ///< blood of the right atrium, no label
+    kTubePulmonaryVein,
+    kTubePulmonaryArtery,  ///< beyond the hilum, no label
+    kTubeAirway,
+    kTubeEsophagus,
+    kTubeKinds
+};
+
+struct TubeNode {
+    Vec at;            ///< scene mm
+    float radius = 1;  ///< mm
+};
+struct Tube {
+    TubeKind kind{};
+    std::vector<TubeNode> nodes;
+};
+
+struct Blob {
+    Vec at;
+    float radius = 1, hu = 800;
+    bool valve = false;  ///< belongs to the valve: labelled
+};
+
+/// The heart's place: scene -> canonical frame of HeartShape.
+struct HeartPlacement {
+    Matrix turn;                      ///< scene -> canonical axes
+    Vec shrink{1, 1, 1};              ///< canonical mm per scene mm along the canonical axes
+    std::array<SmoothNoise, 6> bend;  ///< coarse x, y, z and fine x, y, z
+    float bend_coarse = 5, bend_fine = 2;
+    Vec bend_at_origin{};
+
+    Vec to_canonical(Vec scene) const;
+    /// Inverse by fixed-point iteration; the bending is gentle enough to converge.
+    Vec to_scene(Vec canonical) const;
+    Vec bend_of(Vec scene) const;
+};
+
+struct ChestShape {
+    float middle = -8, front = -78, spine = 92;  ///< midline x, inner front wall y, centre of the vertebrae y
+    float half_width = 125;                      ///< of the thoracic cavity
+    float fat = 15, muscle = 18;                 ///< of the wall, mm
+    float rib_pitch = 30, rib_phase = 0, rib_slope = 0.5F, vertebra_pitch = 28, vertebra_phase = 0,
+          vertebra_radius = 19;
+    float dome_right = -28, dome_left = -45;  ///< diaphragm
+    float mediastinum_front = 12, mediastinum_back = 22, mediastinum_top = 34;
+    float table = 30;  ///< gap between back and table
+    bool emphysema = false, arms_gas = false;
+};
+
+struct TissueLevels {  // HU
+    float lv = 350, la = 350, aorta = 360, rv = 150, ra = 150, pa = 200, cava = 150;
+    float myocardium = 100, soft = 50, fat = -100, lung = -850, liver = 90, bone = 600, marrow = 200;
+    float mixing_ra = 0, mixing_rv = 0, mixing_cava = 0;  ///< amplitude of uneven contrast
+    float sd_texture = 8;
+};
+
+struct Dissection {
+    bool present = false, stent = false;
+    float from_z = 0, to_z = 0, angle = 0, offset = 0, false_lumen = 0.8F;  ///< of the descending part
+    float stent_hu = 1200, stent_pitch = 9, stent_phase = 0;
+    float stent_from_z = 0, stent_to_z = 0;
+    float twist = 0.02F;
+};
+
+struct Streak {
+    Vec at;
+    float angle = 0, width = 3, strength = 60;
+};
+
+struct Acquisition {
+    float blur = 0.5F, blur_z = 0;  ///< sd in mm
+    float sharpen = 0;
+    float noise = 20, noise_grain = 0.7F;  ///< sd in HU after filtering; sd of the grain in mm
+    float field_of_view = 1e6F, padding = -1024;
+    Vec field_centre;
+    float shift_hu = 0, step_at = 1e6F;  ///< a slab above step_at is displaced (gating)
+    Vec step;
+    std::vector<Streak> streaks;
+    float low_z = -1e6F, high_z = 1e6F;  ///< of the scan: beyond is padding
+};
+
+struct Scene {
+    std::uint64_t seed = 0;
+    HeartPlacement heart;
+    std::array<float, kChambers> grow{};  ///< mm by which a chamber is larger
+    float wall_lv = 10, septum = 9, wall_thin = 2.2F, pericardial_fat = 8;
+    AorticRoot root;
+    Matrix root_frame;  ///< scene -> root frame
+    ChestShape chest;
+    TissueLevels levels;
+    Dissection dissection;
+    Acquisition acquisition;
+    std::vector<Tube> tubes;
+    std::vector<Blob> blobs;
+    float leaflet_thickness = 1, leaflet_hu = 90;
+    bool contrast = true;
+};
+
+Scene sample_scene(const PhantomAtlas& atlas, std::uint64_t seed, const PhantomOptions& options);
+/// The vessels of a scene whose heart, root and chest are drawn already.
+void sample_vessels(Scene& scene, Random& random);
+/// CT number of the chest without the heart at a place, noise-free.
+float chest_hu(const Scene& scene, Vec at);
+
+}  // namespace cardionode::train

@@ -1,0 +1,125 @@
+#include "models/train/recipe.h"
+
+#include <cmath>
+#include <numbers>
+
+#include "conf/base/settings.h"
+
+namespace cardionode::train {
+namespace {
+
+template <std::size_t N, class T>
+void fixed(Section& section, std::string_view key, std::array<T, N>& target, double lowest) {
+    if (!section.has(key)) return;
+    std::vector<double> values;
+    section.numbers(key, values);
+    if (values.size() != N || std::any_of(values.begin(), values.end(), [&](double v) { return v < lowest; })) {
+        section.problem(key, std::to_string(N) + " numbers, none below " + std::to_string(lowest));
+        return;
+    }
+    for (std::size_t i = 0; i < N; ++i) target[i] = static_cast<T>(values[i]);
+}
+
+Recipe read_recipe(Section root) {
+    Recipe r;
+    std::int64_t seed = 1;
+    root.integer("seed", seed, 0, std::int64_t{1} << 60);
+    r.seed = static_cast<std::uint64_t>(seed);
+    root.integer("steps", r.steps, 1, 100'000'000);
+    root.integer("batch", r.batch, 1, 1024);
+    fixed(root, "window", r.window, 8);
+
+    Section architecture = root.section("architecture");
+    architecture.one_of("type", r.architecture.type, {"plain_conv_unet", "swin_unetr"});
+    architecture.required("type", "plain_conv_unet or swin_unetr");
+    architecture.integer("feature_size", r.architecture.feature_size, 12, 480);
+    architecture.one_of("patch_merging", r.architecture.patch_merging, {"monai_0_9", "monai_1_5", "v2"});
+    architecture.integers("features", r.architecture.features);
+    if (architecture.has("strides")) {
+        std::vector<std::int64_t> strides;  // one a stage, equal along the axes
+        architecture.integers("strides", strides);
+        for (const std::int64_t s : strides) r.architecture.strides.push_back({s, s, s});
+    }
+    if (r.architecture.type == "plain_conv_unet" && r.architecture.features.size() != r.architecture.strides.size()) {
+        architecture.problem("strides", "one stride for each of the features");
+    }
+    architecture.no_other_keys();
+
+    Section input = root.section("input");
+    double spacing = 2;
+    input.number("spacing_mm", spacing, 0.3, 8);
+    r.input.spacing_mm = {spacing, spacing, spacing};
+    input.number("hu_low", r.input.hu_low, -2000, 3000);
+    input.number("hu_high", r.input.hu_high, -1000, 4000);
+    input.number("mean", r.input.mean, -2000, 3000);
+    input.number("sd", r.input.sd, 1e-3, 3000);
+    if (r.input.hu_low >= r.input.hu_high) input.problem("hu_high", "a value above hu_low");
+    input.no_other_keys();
+
+    root.required("heads", "a list of heads");
+    for (Section& head : root.sections("heads")) {
+        HeadRecipe h;
+        head.required("name", "heart, hps, ms or calc");
+        head.one_of("name", h.name, {"heart", "hps", "ms", "calc"});
+        head.integer("classes", h.classes, 1, 200);
+        head.number("weight", h.weight, 0, 1000);
+        head.number("foreground_weight", h.foreground_weight, 1e-3, 1000);
+        head.no_other_keys();
+        r.heads.push_back(h);
+    }
+    root.numbers("level_weights", r.level_weights);
+
+    Section optimiser = root.section("optimiser");
+    optimiser.number("learning_rate", r.learning_rate, 0, 10);
+    optimiser.number("weight_decay", r.weight_decay, 0, 10);
+    optimiser.number("clip_norm", r.clip_norm, 0, 1e9);
+    optimiser.integer("warm_up", r.warm_up, 0, 1'000'000);
+    optimiser.one_of("schedule", r.schedule, {"constant", "linear", "cosine"});
+    optimiser.integer("decay_from", r.decay_from, 0, 100'000'000);
+    optimiser.number("ema_decay", r.ema_decay, 0, 0.99999);
+    optimiser.no_other_keys();
+
+    Section phantoms = root.section("phantoms");
+    phantoms.number("ball_radius_mm", r.ball_radius_mm, 1, 20);
+    phantoms.number("septum_ball_radius_mm", r.septum_ball_radius_mm, 1, 20);
+    phantoms.number("non_contrast_share", r.non_contrast_share, 0, 1);
+    phantoms.no_other_keys();
+
+    root.integer("checkpoint_every", r.checkpoint_every, 1, 1'000'000);
+    root.integer("validate_every", r.validate_every, 1, 1'000'000);
+    root.integer("validation_phantoms", r.validation_phantoms, 1, 10'000);
+    root.no_other_keys();
+    return r;
+}
+
+Result<Recipe> finish(const SettingsFile& file, Problems& problems) {
+    Recipe recipe = read_recipe(file.root());
+    const Result<void> result = problems.result();
+    if (!result) return result.error();
+    return recipe;
+}
+
+}  // namespace
+
+Result<Recipe> load_recipe(const std::filesystem::path& path) {
+    Problems problems;
+    return finish(SettingsFile::load(path, problems), problems);
+}
+
+Result<Recipe> parse_recipe(std::string_view yaml, const std::string& name) {
+    Problems problems;
+    return finish(SettingsFile::parse(yaml, name, problems), problems);
+}
+
+double learning_rate_at(const Recipe& r, std::int64_t step) {
+    const double rise =
+        r.warm_up > 0 ? std::min(1.0, static_cast<double>(step + 1) / static_cast<double>(r.warm_up)) : 1.0;
+    double fall = 1;
+    if (r.schedule != "constant" && step >= r.decay_from && r.steps > r.decay_from) {
+        const double t = static_cast<double>(step - r.decay_from) / static_cast<double>(r.steps - r.decay_from);
+        fall = r.schedule == "linear" ? 1 - t : 0.5 * (1 + std::cos(std::numbers::pi * std::min(t, 1.0)));
+    }
+    return r.learning_rate * rise * std::max(fall, 0.01);
+}
+
+}  // namespace cardionode::train

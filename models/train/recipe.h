@@ -1,0 +1,51 @@
+// The recipe of a training run: everything that decides its weights, read from YAML. `cardionode train --config`.
+//
+// Thread safety: values. Errors of load_recipe: Config, with file:line: key for every problem.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "conf/base/result.h"
+#include "models/bundle.h"
+
+namespace cardionode::train {
+
+struct HeadRecipe {
+    std::string name;
+    int classes = 1;               ///< without background
+    double weight = 1;             ///< of its loss in the sum
+    double foreground_weight = 1;  ///< of foreground classes in its cross entropy
+};
+
+struct Recipe {
+    std::uint64_t seed = 1;
+    std::int64_t steps = 1000;              ///< of the whole run
+    std::int64_t batch = 1;                 ///< windows a step
+    std::array<int, 3> window{64, 64, 64};  ///< D, H, W
+    ArchitectureManifest architecture;
+    InputManifest input;
+    std::vector<HeadRecipe> heads;
+    std::vector<double> level_weights = {1, 0.5, 0.25};  ///< deep supervision, fine to coarse
+
+    double learning_rate = 1e-3, weight_decay = 0.01, clip_norm = 12;
+    std::int64_t warm_up = 100;       ///< steps of linear rise
+    std::int64_t decay_from = 0;      ///< first step of the fall
+    std::string schedule = "cosine";  ///< constant | linear | cosine: the fall from decay_from to the last step
+    double ema_decay = 0.995;         ///< of the averaged weights that are exported; 0: none
+
+    std::int64_t checkpoint_every = 200, validate_every = 200;
+    int validation_phantoms = 12;
+    double ball_radius_mm = 5, septum_ball_radius_mm = 4, non_contrast_share = 0.06;
+};
+
+Result<Recipe> load_recipe(const std::filesystem::path& file);
+Result<Recipe> parse_recipe(std::string_view yaml, const std::string& name_for_messages);
+
+/// The learning rate of a step (0-based).
+double learning_rate_at(const Recipe& recipe, std::int64_t step);
+
+}  // namespace cardionode::train

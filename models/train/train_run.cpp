@@ -1,0 +1,140 @@
+#include "models/train/train_run.h"
+
+#include <ATen/Parallel.h>
+
+#include <chrono>
+#include <cstdio>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "conf/base/files.h"
+#include "models/train/trainer.h"
+#include "models/train/validation.h"
+
+namespace cardionode::train {
+namespace {
+
+double now_seconds() {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+std::string text(const char* format, auto... values) {
+    char buffer[400];
+    std::snprintf(buffer, sizeof buffer, format, values...);
+    return buffer;
+}
+
+/// Keeps the lines of steps up to `step`: what a killed run wrote after its last checkpoint happens again.
+Result<void> trim_metrics(const std::filesystem::path& file, std::int64_t step) {
+    std::ifstream in(file);
+    std::string kept, line;
+    while (std::getline(in, line)) {
+        const nlohmann::json json = nlohmann::json::parse(line, nullptr, false);
+        if (!json.is_discarded() && json.value("step", std::int64_t{0}) <= step) kept += line + "\n";
+    }
+    return write_file_durably(file, kept);
+}
+
+class Metrics {
+public:
+    explicit Metrics(const std::filesystem::path& file) : out_(file, std::ios::app) {}
+    bool good() const { return out_.good(); }
+    void line(const nlohmann::json& json) { out_ << json.dump() << "\n" << std::flush; }
+
+private:
+    std::ofstream out_;
+};
+
+}  // namespace
+
+Result<void> train_run(const TrainRunOptions& options) {
+    const auto print = [&](const std::string& line) {
+        if (options.print) options.print(line);
+    };
+    Result<Recipe> recipe = load_recipe(options.config);
+    if (!recipe) return std::move(recipe).error();
+    Result<PhantomAtlas> atlas = PhantomAtlas::load(options.shapes);
+    if (!atlas) return std::move(atlas).error().in("loading the heart shape");
+    if (const Result<void> made = make_folder(options.out); !made) return made.error();
+    const std::filesystem::path checkpoint = options.out / "checkpoint.safetensors",
+                                metrics_file = options.out / "metrics.jsonl";
+    const std::filesystem::path weights = options.out / "weights.safetensors";
+    if (!options.resume && std::filesystem::exists(checkpoint))
+        return config_error(options.out.string() + " holds a run already; use --resume or another folder");
+
+    torch::Device device = torch::kCPU;
+    try {
+        device = torch::Device(options.device);
+        at::set_num_threads(std::max(1, options.threads));
+    } catch (const std::exception& e) {
+        return config_error("device " + options.device + ": " + e.what());
+    }
+    Result<Trainer> created = Trainer::create(*recipe, device);
+    if (!created) return std::move(created).error();
+    Trainer trainer = *std::move(created);
+    if (options.resume) {
+        if (const Result<void> loaded = trainer.load_checkpoint(checkpoint); !loaded) return loaded.error();
+        if (const Result<void> trimmed = trim_metrics(metrics_file, trainer.step()); !trimmed) return trimmed.error();
+        print("resumed at step " + std::to_string(trainer.step()));
+    }
+    const PhantomSource source(std::make_shared<const PhantomAtlas>(*std::move(atlas)), *recipe);
+    Metrics metrics(metrics_file);
+    if (!metrics.good()) return retry_error("cannot write " + metrics_file.string());
+
+    Result<void> failure;
+    const auto save = [&]() -> Result<void> {
+        if (Result<void> saved = trainer.save_checkpoint(checkpoint); !saved) return saved;
+        const auto averaged = trainer.averaged();
+        if (!averaged) return averaged.error();
+        return save_weights(**averaged, weights, {{"step", std::to_string(trainer.step())}});
+    };
+    const auto check = [&]() -> Result<void> {
+        const auto averaged = trainer.averaged();
+        if (!averaged) return averaged.error();
+        try {
+            (*averaged)->to(device);
+            const ValidationResult result = validate(**averaged, source, recipe->validation_phantoms, device);
+            metrics.line({{"step", trainer.step()}, {"validation", result.to_json()}});
+            std::string line =
+                text("step %lld  validation: heart Dice %.3f, calcium %.3f", static_cast<long long>(trainer.step()),
+                     result.mean_dice("heart"), result.mean_dice("calc"));
+            for (const auto& [name, score] : result.landmarks)
+                line += text(", %s %.1f mm (%d of %d)", name.c_str(), score.median_mm(), score.found, score.present);
+            print(line);
+            return {};
+        } catch (const std::exception& e) {
+            return bug_error(std::string("validating: ") + e.what());
+        }
+    };
+    const double started = now_seconds();
+    const std::int64_t first = trainer.step();
+    double smooth_loss = 0;
+    const auto on_step = [&](const StepReport& r) {
+        const double share = r.step - first < 50 ? 1.0 / static_cast<double>(r.step - first) : 0.02;
+        smooth_loss += share * (r.loss - smooth_loss);
+        nlohmann::json line = {{"step", r.step},
+                               {"loss", r.loss},
+                               {"rate", r.learning_rate},
+                               {"norm", r.gradient_norm},
+                               {"seconds", r.seconds}};
+        for (const auto& [head, loss] : r.head_loss) line["heads"][head] = loss;
+        metrics.line(line);
+        if (r.step % 20 == 0 || r.step == recipe->steps) {
+            const double left = (now_seconds() - started) / static_cast<double>(r.step - first) *
+                                static_cast<double>(recipe->steps - r.step);
+            print(text("step %lld of %lld  loss %.3f  rate %.2e  norm %.2f  %.2f s a step  %dh%02dm left",
+                       static_cast<long long>(r.step), static_cast<long long>(recipe->steps), smooth_loss,
+                       r.learning_rate, r.gradient_norm, r.seconds, static_cast<int>(left / 3600),
+                       static_cast<int>(left / 60) % 60));
+        }
+        if (r.step % recipe->checkpoint_every == 0) failure = save();
+        if (failure.ok() && r.step % recipe->validate_every == 0 && r.step < recipe->steps) failure = check();
+        return failure.ok() && !(options.stop && options.stop());
+    };
+    if (const Result<void> ran = trainer.run(source, on_step); !ran) return ran.error();
+    if (!failure) return failure.error();
+    if (const Result<void> saved = save(); !saved) return saved.error();
+    return check();
+}
+
+}  // namespace cardionode::train
