@@ -63,22 +63,29 @@ AorticRoot AorticRoot::sample(const RootStatistics& statistics, Random& random) 
     std::array<Vec, 9> p;
     for (int attempt = 0;; ++attempt) {
         p = statistics.mean;
-        if (attempt < 50) {
-            for (std::size_t m = 0; m < statistics.modes.size(); ++m) {
-                const float weight = std::clamp(random.normal(), -2.2F, 2.2F) * statistics.mode_sd[m];
-                for (int i = 0; i < 9; ++i) p[i] = p[i] + weight * statistics.modes[m][i];
-            }
+        // After many refused draws the mean itself, which always fits.
+        for (std::size_t m = 0; attempt < 100 && m < statistics.modes.size(); ++m) {
+            const float weight = std::clamp(random.normal(), -2.2F, 2.2F) * statistics.mode_sd[m];
+            for (int i = 0; i < 9; ++i) p[i] = p[i] + weight * statistics.modes[m][i];
         }
-        const float sides[3] = {length(p[kNadirL] - p[kNadirR]), length(p[kNadirL] - p[kNadirN]),
-                                length(p[kNadirR] - p[kNadirN])};
-        if (std::all_of(sides, sides + 3, [](float s) { return s >= 17 && s <= 36; })) break;
+        // The modes move the nadirs out of the mean's frame: set the frame up again from the drawn nadirs.
+        const Vec centre = (p[kNadirL] + p[kNadirR] + p[kNadirN]) * (1.0F / 3);
+        const Vec z = unit(cross(p[kNadirL] - p[kNadirR], p[kNadirN] - p[kNadirR]));
+        const Vec x = unit(p[kNadirR] - centre);
+        const Matrix frame{{x, cross(z, x), z}};
+        for (Vec& point : p) point = frame.apply(point - centre);
+        // Eight modes drawn independently also give roots that nobody has: keep to the range of the 203 cases.
+        bool plausible = true;
+        for (const auto& [a, b] : {std::pair{kNadirL, kNadirR}, {kNadirL, kNadirN}, {kNadirR, kNadirN}}) {
+            const float side = length(p[a] - p[b]);
+            plausible = plausible && side >= 17 && side <= 36;
+        }
+        for (const int c : {kCommLr, kCommNr, kCommLn}) {
+            const float radius = std::hypot(p[c].x, p[c].y);
+            plausible = plausible && p[c].z >= 13 && p[c].z <= 32 && radius >= 9 && radius <= 23;
+        }
+        if (plausible) break;
     }
-    // The modes move the nadirs out of the mean's frame: set the frame up again from the drawn nadirs.
-    const Vec centre = (p[kNadirL] + p[kNadirR] + p[kNadirN]) * (1.0F / 3);
-    const Vec z = unit(cross(p[kNadirL] - p[kNadirR], p[kNadirN] - p[kNadirR]));
-    const Vec x = unit(p[kNadirR] - centre);
-    const Matrix frame{{x, cross(z, x), z}};
-    for (Vec& point : p) point = frame.apply(point - centre);
 
     AorticRoot root;
     root.nadirs = {p[kNadirR], p[kNadirL], p[kNadirN]};

@@ -41,7 +41,7 @@ struct PhantomPoint {
     std::string head, name;  ///< "hps", "hinge_left"
     int value = 0;           ///< label of its head
     Vec at;                  ///< scene mm
-    bool inside = false;     ///< of the grid
+    bool inside = false;     ///< of the grid, and of what the scan covers
 };
 
 struct Phantom {

@@ -310,6 +310,16 @@ Phantom draw_phantom(const PhantomAtlas& atlas, std::uint64_t seed, const Phanto
         }
     }
     acquire(scene.acquisition, seed, phantom);
+    if (scene.contrast) {  // where the scan does not reach, there is nothing to find
+        for (PhantomPoint& p : phantom.points) {
+            if (!p.inside) continue;
+            const Vec c = (p.at - grid.origin) * (1.0F / grid.spacing) + Vec{0.5F, 0.5F, 0.5F};
+            const std::size_t voxel =
+                (static_cast<std::size_t>(c.z) * grid.size[1] + static_cast<std::size_t>(c.y)) * grid.size[2] +
+                static_cast<std::size_t>(c.x);
+            p.inside = (p.head == "ms" ? phantom.ms : phantom.hps)[voxel] != 0;
+        }
+    }
     return phantom;
 }
 

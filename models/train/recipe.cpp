@@ -64,6 +64,14 @@ Recipe read_recipe(Section root) {
         head.integer("classes", h.classes, 1, 200);
         head.number("weight", h.weight, 0, 1000);
         head.number("foreground_weight", h.foreground_weight, 1e-3, 1000);
+        if (head.has("later")) {
+            Section later = head.section("later");
+            later.required("from_step", "a step");
+            later.integer("from_step", h.later_from, 0, 100'000'000);
+            h.later_foreground_weight = h.foreground_weight;
+            later.number("foreground_weight", h.later_foreground_weight, 1e-3, 1000);
+            later.no_other_keys();
+        }
         head.no_other_keys();
         r.heads.push_back(h);
     }

@@ -19,6 +19,11 @@ struct HeadRecipe {
     int classes = 1;               ///< without background
     double weight = 1;             ///< of its loss in the sum
     double foreground_weight = 1;  ///< of foreground classes in its cross entropy
+    std::int64_t later_from = -1;  ///< from this step (0-based) on the next one instead; -1: never
+    double later_foreground_weight = 1;
+    double foreground_weight_at(std::int64_t step) const {
+        return later_from >= 0 && step >= later_from ? later_foreground_weight : foreground_weight;
+    }
 };
 
 struct Recipe {

@@ -112,7 +112,7 @@ struct Trainer::State {
             if (list.size() == images.size()) batch_targets[head] = torch::stack(list).to(device);
         }
         std::map<std::string, HeadLossOptions> head_options;
-        for (const HeadRecipe& h : recipe.heads) head_options[h.name] = {h.weight, h.foreground_weight};
+        for (const HeadRecipe& h : recipe.heads) head_options[h.name] = {h.weight, h.foreground_weight_at(step)};
         StepReport report;
         network->train();
         network->zero_grad();

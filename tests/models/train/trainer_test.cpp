@@ -1,0 +1,250 @@
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "models/train/train_run.h"
+#include "models/train/trainer.h"
+#include "models/train/validation.h"
+#include "tests/support/temporary_folder.h"
+
+namespace cardionode::train {
+namespace {
+
+constexpr const char* kTiny = R"(
+seed: 4
+steps: 40
+batch: 1
+window: [16, 16, 16]
+architecture: {type: plain_conv_unet, features: [4, 8], strides: [1, 2]}
+heads: [{name: heart, classes: 1}]
+level_weights: [1]
+optimiser: {learning_rate: 0.02, warm_up: 5, ema_decay: 0.9, schedule: cosine}
+)";
+
+/// A bright ball, elsewhere each time: what a tiny network learns in seconds.
+class Balls final : public SampleSource {
+public:
+    explicit Balls(bool labelled = true) : labelled_(labelled) {}
+    Sample sample(std::uint64_t number) const override {
+        Random random(number, 3);
+        const float cz = random.uniform(5, 10), cy = random.uniform(5, 10), cx = random.uniform(5, 10);
+        Sample s;
+        s.image = torch::zeros({1, 16, 16, 16});
+        torch::Tensor target = torch::zeros({16, 16, 16}, torch::kLong);
+        for (int z = 0; z < 16; ++z) {
+            for (int y = 0; y < 16; ++y) {
+                for (int x = 0; x < 16; ++x) {
+                    const bool in = length({x - cx, y - cy, z - cz}) < 4;
+                    s.image[0][z][y][x] = (in ? 1.0F : 0.0F) + 0.2F * random.normal();
+                    if (in) target[z][y][x] = 1;
+                }
+            }
+        }
+        if (labelled_) s.targets["heart"] = target;
+        return s;
+    }
+
+private:
+    bool labelled_;
+};
+
+Recipe tiny() {
+    const Result<Recipe> recipe = parse_recipe(kTiny, "tiny.yaml");
+    if (!recipe) throw std::runtime_error(recipe.error().message);
+    return *recipe;
+}
+
+bool same(const NamedTensors& a, const NamedTensors& b) {
+    if (a.size() != b.size()) return false;
+    return std::all_of(a.begin(), a.end(), [&](const auto& entry) {
+        return b.count(entry.first) && torch::equal(entry.second, b.at(entry.first));
+    });
+}
+
+TEST(Trainer, LearnsATinyTask) {
+    Result<Trainer> trainer = Trainer::create(tiny());
+    ASSERT_TRUE(trainer.ok()) << trainer.error().message;
+    double first = 0, last = 0;
+    ASSERT_TRUE(trainer
+                    ->run(Balls(),
+                          [&](const StepReport& r) {
+                              (r.step == 1 ? first : last) = r.loss;
+                              return true;
+                          })
+                    .ok());
+    EXPECT_EQ(trainer->step(), 40);
+    EXPECT_LT(last, -0.5) << "Dice near 1 and little cross entropy, from " << first;
+    EXPECT_GT(first, 0);
+}
+
+TEST(Trainer, KilledAndResumedEqualsUninterruptedBitForBit) {
+    test::TemporaryFolder folder;
+    Result<Trainer> whole = Trainer::create(tiny());
+    ASSERT_TRUE(whole.ok());
+    ASSERT_TRUE(whole->run(Balls(), {}, 14).ok());
+
+    Result<Trainer> first = Trainer::create(tiny());
+    ASSERT_TRUE(first.ok());
+    ASSERT_TRUE(first->run(Balls(), {}, 6).ok());
+    ASSERT_TRUE(first->save_checkpoint(folder / "c.safetensors").ok());
+    ASSERT_TRUE(first->run(Balls(), {}, 9).ok());  // lost with the process
+    Result<Trainer> second = Trainer::create(tiny());
+    ASSERT_TRUE(second.ok());
+    torch::manual_seed(99);
+    const Result<void> loaded = second->load_checkpoint(folder / "c.safetensors");
+    ASSERT_TRUE(loaded.ok()) << loaded.error().message;
+    EXPECT_EQ(second->step(), 6);
+    ASSERT_TRUE(second->run(Balls(), {}, 14).ok());
+
+    EXPECT_TRUE(same(state_of(whole->network()), state_of(second->network())));
+    EXPECT_TRUE(same(state_of(**whole->averaged()), state_of(**second->averaged())));
+    EXPECT_FALSE(same(state_of(**whole->averaged()), state_of(whole->network())));
+}
+
+TEST(Trainer, RefusesTheCheckpointOfAnotherRecipe) {
+    test::TemporaryFolder folder;
+    Result<Trainer> trainer = Trainer::create(tiny());
+    ASSERT_TRUE(trainer->save_checkpoint(folder / "c.safetensors").ok());
+    Recipe other = tiny();
+    other.seed = 5;
+    Result<Trainer> stranger = Trainer::create(other);
+    const Result<void> loaded = stranger->load_checkpoint(folder / "c.safetensors");
+    ASSERT_FALSE(loaded.ok());
+    EXPECT_EQ(loaded.error().kind, ErrorKind::Config);
+    std::ofstream(folder / "junk.safetensors") << "junk";
+    EXPECT_FALSE(trainer->load_checkpoint(folder / "junk.safetensors").ok());
+    EXPECT_EQ(trainer->step(), 0);
+}
+
+TEST(Trainer, StepsAsTorchsAdamW) {
+    Recipe recipe = tiny();
+    recipe.clip_norm = 0;
+    recipe.warm_up = 0;
+    recipe.schedule = "constant";
+    recipe.learning_rate = 0.01;
+    Result<Trainer> ours = Trainer::create(recipe), theirs = Trainer::create(recipe);
+    torch::optim::AdamW optimiser(theirs->network().parameters(),
+                                  torch::optim::AdamWOptions(0.01).weight_decay(recipe.weight_decay));
+    for (std::uint64_t n = 0; n < 3; ++n) {
+        const Sample s = Balls().sample(n);
+        optimiser.zero_grad();
+        const auto outputs = theirs->network().forward(s.image.unsqueeze(0), 1);
+        multi_head_loss(outputs, {{"heart", s.targets.at("heart").unsqueeze(0)}}, {}, {1}).backward();
+        optimiser.step();
+    }
+    ASSERT_TRUE(ours->run(Balls(), {}, 3).ok());
+    const NamedTensors a = state_of(ours->network()), b = state_of(theirs->network());
+    for (const auto& [name, tensor] : a) {
+        // A bias before an instance norm has no gradient but rounding, whose sign decides AdamW's step.
+        if (name.find(".convs.") != std::string::npos && name.find(".conv.bias") != std::string::npos) continue;
+        EXPECT_LE((tensor - b.at(name)).abs().max().item<double>(), 2e-5) << name;
+    }
+}
+
+TEST(Trainer, AnUnlabelledBatchChangesNothing) {
+    Result<Trainer> trainer = Trainer::create(tiny());
+    const NamedTensors before = state_of(trainer->network());
+    ASSERT_TRUE(trainer->run(Balls(false), {}, 2).ok());
+    EXPECT_TRUE(same(before, state_of(trainer->network())));
+}
+
+TEST(Trainer, StopsAtALossThatIsNotFinite) {
+    class Broken final : public SampleSource {
+        Sample sample(std::uint64_t number) const override {
+            Sample s = Balls().sample(number);
+            if (number == 2) s.image.fill_(std::numeric_limits<float>::quiet_NaN());
+            return s;
+        }
+    };
+    Result<Trainer> trainer = Trainer::create(tiny());
+    const Result<void> ran = trainer->run(Broken(), {});
+    ASSERT_FALSE(ran.ok());
+    EXPECT_EQ(trainer->step(), 2);
+}
+
+TEST(Recipe, NamesEveryMistakeByLine) {
+    const Result<Recipe> recipe = parse_recipe(
+        "steps: 0\nwindow: [64, 64]\narchitecture: {type: resnet}\nheads: [{name: brain}]\ncolour: red\n", "r.yaml");
+    ASSERT_FALSE(recipe.ok());
+    for (const char* part : {"r.yaml:1: steps", "r.yaml:2: window", "architecture.type", "heads[0].name", "colour"}) {
+        EXPECT_NE(recipe.error().message.find(part), std::string::npos) << part << " in " << recipe.error().message;
+    }
+}
+
+TEST(Recipe, RateRisesHoldsAndFalls) {
+    Recipe r = tiny();
+    r.steps = 1000, r.warm_up = 100, r.decay_from = 500, r.learning_rate = 1;
+    EXPECT_NEAR(learning_rate_at(r, 0), 0.01, 1e-9);
+    EXPECT_NEAR(learning_rate_at(r, 300), 1, 1e-9);
+    EXPECT_NEAR(learning_rate_at(r, 750), 0.5, 1e-9);
+    EXPECT_NEAR(learning_rate_at(r, 999), 0.01, 1e-3);
+}
+
+TEST(Recipe, ForegroundWeightMayChangeDuringTheRun) {
+    const Result<Recipe> r = parse_recipe(
+        "architecture: {type: swin_unetr}\nheads: [{name: ms, classes: 2, foreground_weight: 20, later: {from_step: 7, "
+        "foreground_weight: 150}}]\n",
+        "r.yaml");
+    ASSERT_TRUE(r.ok()) << r.error().message;
+    EXPECT_EQ(r->heads[0].foreground_weight_at(6), 20);
+    EXPECT_EQ(r->heads[0].foreground_weight_at(7), 150);
+}
+
+TEST(TrainRun, WritesMetricsCheckpointAndWeightsAndResumes) {
+    test::TemporaryFolder folder;
+    std::ofstream(folder / "recipe.yaml") << R"(
+seed: 2
+steps: 6
+window: [16, 16, 16]
+architecture: {type: plain_conv_unet, features: [4, 8, 8], strides: [1, 2, 2]}
+input: {spacing_mm: 6, hu_low: -250, hu_high: 1000, mean: 100, sd: 250}
+heads: [{name: heart, classes: 7}, {name: hps, classes: 5}, {name: ms, classes: 2}, {name: calc, classes: 1}]
+checkpoint_every: 2
+validate_every: 3
+validation_phantoms: 2
+)";
+    TrainRunOptions options;
+    options.config = folder / "recipe.yaml";
+    options.out = folder / "run";
+    options.shapes = CARDIONODE_SOURCE_DIR "/models/train/shapes";
+    int asked = 0;
+    options.stop = [&] { return ++asked == 3; };
+    Result<void> ran = train_run(options);
+    ASSERT_TRUE(ran.ok()) << ran.error().message;
+    ran = train_run(options);
+    ASSERT_FALSE(ran.ok()) << "a run is not overwritten without being asked";
+    options.resume = true;
+    options.stop = {};
+    ran = train_run(options);
+    ASSERT_TRUE(ran.ok()) << ran.error().message;
+
+    std::ifstream in(folder.path() / "run" / "metrics.jsonl");
+    std::string line;
+    int steps = 0, validations = 0;
+    while (std::getline(in, line)) {
+        const nlohmann::json json = nlohmann::json::parse(line);
+        steps += json.contains("loss");
+        if (json.contains("validation")) {
+            ++validations;
+            EXPECT_EQ(json["validation"]["dice"].size(), 15U);
+            EXPECT_EQ(json["validation"]["landmarks"].size(), 7U);
+        }
+    }
+    EXPECT_EQ(steps, 6);
+    EXPECT_GE(validations, 2);
+    EXPECT_TRUE(read_safetensors(folder.path() / "run" / "weights.safetensors").ok());
+}
+
+TEST(LandmarkScore, AMissIsNotDropped) {
+    LandmarkScore score;
+    score.present = 5;
+    score.found = 2;
+    score.errors_mm = {1, 2};
+    EXPECT_TRUE(std::isinf(score.median_mm()));
+    score.found = 3;
+    score.errors_mm = {1, 2, 3};
+    EXPECT_EQ(score.median_mm(), 3);
+}
+
+}  // namespace
+}  // namespace cardionode::train
