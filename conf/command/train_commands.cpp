@@ -35,6 +35,8 @@ void add_train(CLI::App& app) {
     command->add_option("--device", options->device, "cpu (default), cuda or cuda:N");
     command->add_option("--threads", options->threads, "CPU threads (default 1)")->check(CLI::Range(1, 256));
     command->add_option("--shapes", options->shapes, "Folder of the phantoms' sources");
+    command->add_option("--bundle", options->bundle, "Bundle folder with a manifest.yaml: a finished run goes into it");
+    command->add_option("--record", options->record, "KEY VALUE pairs for the bundle's training record");
     add_example(*command,
                 "cardionode train --config models/bundles/heart-unet12-2mm/recipe.yaml --out /tmp/run\n"
                 "  Ctrl-C writes a checkpoint and ends; the same line with --resume goes on.");

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "conf/base/files.h"
+#include "models/train/bundle_export.h"
 #include "models/train/trainer.h"
 #include "models/train/validation.h"
 
@@ -134,7 +135,9 @@ Result<void> train_run(const TrainRunOptions& options) {
     if (const Result<void> ran = trainer.run(source, on_step); !ran) return ran.error();
     if (!failure) return failure.error();
     if (const Result<void> saved = save(); !saved) return saved.error();
-    return check();
+    if (Result<void> checked = check(); !checked) return checked;
+    if (options.bundle.empty() || trainer.step() < recipe->steps) return {};
+    return export_bundle(options.out, options.config, options.bundle, options.record);
 }
 
 }  // namespace cardionode::train

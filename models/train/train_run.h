@@ -6,6 +6,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <string>
 
 #include "conf/base/result.h"
@@ -19,8 +20,10 @@ struct TrainRunOptions {
     bool resume = false;           ///< go on from out/checkpoint.safetensors
     std::string device = "cpu";    ///< cpu | cuda | cuda:N
     int threads = 1;
-    std::function<bool()> stop;              ///< asked after each step; true ends the run with a checkpoint
-    std::function<void(std::string)> print;  ///< a line for people
+    std::filesystem::path bundle;  ///< if set, a finished run is written into this bundle (bundle_export.h)
+    std::map<std::string, std::string> record;  ///< for the bundle's training record
+    std::function<bool()> stop;                 ///< asked after each step; true ends the run with a checkpoint
+    std::function<void(std::string)> print;     ///< a line for people
 };
 
 /// Config: recipe, shapes or checkpoint are wrong, or the folder holds a run and `resume` was not asked for.

@@ -2,6 +2,8 @@
 
 #include <fstream>
 
+#include "conf/base/files.h"
+#include "models/train/bundle_export.h"
 #include "models/train/train_run.h"
 #include "models/train/trainer.h"
 #include "models/train/validation.h"
@@ -233,6 +235,46 @@ validation_phantoms: 2
     EXPECT_EQ(steps, 6);
     EXPECT_GE(validations, 2);
     EXPECT_TRUE(read_safetensors(folder.path() / "run" / "weights.safetensors").ok());
+}
+
+TEST(BundleExport, WritesWhatLoadsAndKeepsTheOldOneOtherwise) {
+    test::TemporaryFolder folder;
+    const std::filesystem::path shipped = CARDIONODE_SOURCE_DIR "/models/bundles/heart-unet12-2mm";
+    Result<Bundle> bundle = load_bundle(shipped);
+    ASSERT_TRUE(bundle.ok()) << bundle.error().message;
+    for (const PhantomHead& head : phantom_heads()) {  // what other parts of the node ask for by name
+        const HeadManifest* found = bundle->manifest.head(head.name);
+        ASSERT_NE(found, nullptr) << head.name;
+        ASSERT_EQ(found->classes.size(), head.classes.size());
+        for (std::size_t i = 0; i < head.classes.size(); ++i) EXPECT_EQ(found->classes[i].name, head.classes[i]);
+    }
+    const Result<Recipe> recipe = load_recipe(shipped / "recipe.yaml");
+    ASSERT_TRUE(recipe.ok()) << recipe.error().message;
+    Result<Trainer> trainer = Trainer::create(*recipe);
+    ASSERT_TRUE(trainer.ok());
+    ASSERT_TRUE(make_folder(folder / "run").ok());
+    ASSERT_TRUE(save_weights(trainer->network(), folder.path() / "run" / "weights.safetensors").ok());
+    std::ofstream(folder.path() / "run" / "metrics.jsonl") << "{\"step\": 7, \"loss\": 1}\n";
+    ASSERT_TRUE(make_folder(folder / "bundle").ok());
+    std::filesystem::copy_file(shipped / "manifest.yaml", folder.path() / "bundle" / "manifest.yaml");
+
+    Result<void> exported =
+        export_bundle(folder / "run", shipped / "recipe.yaml", folder / "bundle", {{"cost", "none"}});
+    ASSERT_TRUE(exported.ok()) << exported.error().message;
+    Result<Bundle> made = load_bundle(folder / "bundle");
+    ASSERT_TRUE(made.ok()) << made.error().message;
+    EXPECT_EQ(made->manifest.training.at("steps"), "7");
+    EXPECT_EQ(made->manifest.training.at("cost"), "none");
+    EXPECT_NE(made->manifest.weights.sha256, bundle->manifest.weights.sha256);
+    Result<std::shared_ptr<Network>> network = make_network(network_options(made->manifest));
+    ASSERT_TRUE(network.ok());
+    EXPECT_TRUE(load_weights(**network, made->weights_file()).ok());
+
+    std::ofstream(folder / "other.yaml") << "architecture: {type: plain_conv_unet, features: [4, 8], strides: [1, "
+                                            "2]}\nheads: [{name: calc, classes: 1}]\n";
+    exported = export_bundle(folder / "run", folder / "other.yaml", folder / "bundle", {});
+    ASSERT_FALSE(exported.ok());
+    EXPECT_EQ(load_bundle(folder / "bundle")->manifest.weights.sha256, made->manifest.weights.sha256);
 }
 
 TEST(LandmarkScore, AMissIsNotDropped) {
