@@ -13,6 +13,7 @@ namespace {
 constexpr double kStepMm = 0.25, kWindowMm = 40, kNearMm = 10;
 constexpr double kSmoothMm = 1.0, kSmoothVoxels = 0.6;
 constexpr double kSmallestMm2 = 100, kLargestMm2 = 1500;
+constexpr double kMostIrregular = 1.1;
 constexpr int kHalf = static_cast<int>(kWindowMm / kStepMm);
 constexpr int kSide = 2 * kHalf + 1;
 
@@ -233,6 +234,13 @@ Result<AnnulusContour> annulus_contour(const LabelMap& labels, const std::vector
     if (contour.area_mm2 < kSmallestMm2 || contour.area_mm2 > kLargestMm2) {
         return reject_error(
             fmt::format("implausible: the blood in the annular plane has {:.0f} mm2", contour.area_mm2));
+    }
+    const double irregular = contour.perimeter_mm / M_PI / (2 * std::sqrt(contour.area_mm2 / M_PI));
+    if (irregular > kMostIrregular) {
+        return reject_error(
+            fmt::format("implausible: the outline of the blood in the annular plane is ragged (perimeter {:.0f} mm "
+                        "round {:.0f} mm2)",
+                        contour.perimeter_mm, contour.area_mm2));
     }
     return contour;
 }

@@ -190,6 +190,22 @@ TEST(AnnulusContour, AnImplausibleAreaIsRefused) {
     EXPECT_THAT(endless.error().message, testing::HasSubstr("no border"));
 }
 
+TEST(AnnulusContour, ALabelThatRunsOutIntoItsNeighbourIsRefused) {
+    const Frame f;
+    LabelMap map = tube(grid_of(0.8, 100), f, 12, 12);
+    for (std::size_t v = 0; v < map.voxels.size(); ++v) {
+        const auto& size = map.grid.size();
+        const auto o = static_cast<std::int64_t>(v);
+        const VoxelIndex index{{o % size[0], o / size[0] % size[1], o / (size[0] * size[1])}};
+        const Vec3 d = subtract(map.grid.to_patient(index).lps_mm, f.centre.lps_mm);
+        if (dot(d, f.u) > 0 && dot(d, f.u) < 26 && std::abs(dot(d, f.v)) < 4) map.voxels[v] = 2;  // a tongue
+    }
+    const auto contour = annulus_contour(map, {1, 2}, {f.centre, f.n});
+    ASSERT_FALSE(contour);
+    EXPECT_THAT(contour.error().message, testing::HasSubstr("ragged"));
+    EXPECT_TRUE(annulus_contour(tube(grid_of(0.8, 100), f, 16, 8.5), {1, 2}, {f.centre, f.n})) << "an oval is not";
+}
+
 TEST(Measure, AnAnalyticRootGivesItsKnownNumbers) {
     const auto all = measure(findings_of(), {"not asked", 0});
     const Frame f;
