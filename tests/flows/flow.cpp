@@ -1,5 +1,7 @@
 #include "tests/flows/flow.h"
 
+#include <algorithm>
+
 #include "conf/base/node_settings.h"
 
 namespace cardionode::test {
@@ -19,25 +21,34 @@ std::filesystem::path shipped_bundle() {
     return source / "models/bundles" / settings->pipeline.bundle.filename();
 }
 
-void expect_results_once(const Orthanc& pacs, const std::string& study_uid, int revision) {
-    std::map<std::string, int> by_class;
-    std::map<std::string, int> by_series;
-    std::set<std::string> sop_uids;
+void expect_results_once(const Node& node, const Orthanc& pacs, const std::string& study_uid) {
+    Queue queue = node.queue();
+    const auto studies = node.studies();
+    const auto study = std::find_if(studies.begin(), studies.end(),
+                                    [&](const StudyRow& row) { return row.study_instance_uid == study_uid; });
+    ASSERT_NE(study, studies.end());
+    const auto outputs = queue.outputs_of(study->study_key);
+    ASSERT_TRUE(outputs.ok()) << outputs.error().message;
+    std::multiset<std::string> sent;
+    std::map<std::string, int> newest;  // outputs of the newest revision by class
+    for (const OutputRow& row : *outputs) {
+        if (row.state != "sent" || row.destination != "pacs1") continue;
+        sent.insert(row.output.sop_instance_uid);
+        if (row.revision == study->revision) ++newest[row.output.sop_class_uid];
+    }
+
+    std::multiset<std::string> held_uids;
+    std::set<std::string> classes;
     for (const Orthanc::Held& held : pacs.instances()) {
         if (held.study_instance_uid != study_uid || held.modality == "CT") continue;
-        EXPECT_TRUE(sop_uids.insert(held.sop_instance_uid).second) << "held twice";
-        ++by_class[held.sop_class_uid];
-        ++by_series[held.series_description];
+        held_uids.insert(held.sop_instance_uid);
+        classes.insert(held.sop_class_uid);
     }
-    int reports = by_class[kComprehensive3dSr] + by_class[kComprehensiveSr];
-    EXPECT_EQ(reports, 2 * revision) << "one SR with landmarks, one with volumes";
-    EXPECT_GE(by_class[kSegmentation], 1);
-    EXPECT_GE(by_class[kSecondaryCapture], 1) << "key images";
-    for (const auto& [sop_class, count] : by_class) {
-        EXPECT_TRUE(sop_class == kSegmentation || sop_class == kComprehensive3dSr || sop_class == kComprehensiveSr ||
-                    sop_class == kSecondaryCapture || count == 0)
-            << sop_class;
-    }
+    EXPECT_EQ(held_uids, sent) << "the PACS holds what the node sent, each once, and nothing else";
+    EXPECT_EQ(newest[kComprehensive3dSr] + newest[kComprehensiveSr], 2) << "one SR with landmarks, one with volumes";
+    EXPECT_GE(newest[kSegmentation], 1);
+    EXPECT_GE(newest[kSecondaryCapture], 1) << "key images";
+    for (const std::string& sop_class : classes) EXPECT_TRUE(newest.contains(sop_class)) << sop_class;
 }
 
 void expect_kept(const Node& node, const std::vector<Instance>& instances) {

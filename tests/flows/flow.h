@@ -49,8 +49,9 @@ inline std::string study_uid_of(const std::vector<Instance>& instances) {
     return uid;
 }
 
-/// The results of one study in the PACS, each held once and complete: SEG, two SR (landmarks, volumes), key images.
-void expect_results_once(const Orthanc& pacs, const std::string& study_uid, int revision = 1);
+/// The PACS holds exactly what the node says it sent for this study, each once: SEG, two SR a revision (landmarks,
+/// volumes), key images.
+void expect_results_once(const Node& node, const Orthanc& pacs, const std::string& study_uid);
 
 /// Every instance is in the queue, and its file in the spool holds exactly the bytes that were sent.
 void expect_kept(const Node& node, const std::vector<Instance>& instances);

@@ -32,8 +32,8 @@ TEST(BadStudy, IsSetAsideWithAReasonWhileItsNeighboursAreDone) {
         }
     }
     EXPECT_EQ(done, 2);
-    expect_results_once(pacs, study_uid_of(first));
-    expect_results_once(pacs, study_uid_of(last));
+    expect_results_once(node, pacs, study_uid_of(first));
+    expect_results_once(node, pacs, study_uid_of(last));
 }
 
 TEST(BadStudy, WithoutACtSaysSo) {

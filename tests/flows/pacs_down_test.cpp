@@ -22,7 +22,7 @@ TEST(PacsDown, EverythingArrivesWhenItIsBack) {
     pacs.start();
     const auto studies = node.wait_until_settled(1, seconds(60));
     EXPECT_EQ(studies[0].state, StudyState::Done) << studies[0].last_error;
-    expect_results_once(pacs, study_uid_of(instances));
+    expect_results_once(node, pacs, study_uid_of(instances));
 }
 
 TEST(PacsDown, DelaysNoOtherPacs) {
@@ -42,7 +42,7 @@ TEST(PacsDown, DelaysNoOtherPacs) {
         }
         return false;
     }));
-    expect_results_once(pacs, study_uid_of(instances));
+    expect_results_once(node, pacs, study_uid_of(instances));
     const auto studies = node.studies();
     EXPECT_EQ(studies[0].state, StudyState::Sending) << "the other destination still waits";
 }

@@ -32,7 +32,7 @@ TEST_P(PipelineCrash, RunsTheStudyAgainAndDeliversOnce) {
     EXPECT_EQ(studies[0].revision, 1);
     EXPECT_EQ(studies[0].instances, 164);
     expect_kept(node, instances);
-    expect_results_once(pacs, study_uid_of(instances));
+    expect_results_once(node, pacs, study_uid_of(instances));
     std::cout << "killed while the study was " << to_string(killed_at) << "\n";
 }
 
@@ -64,7 +64,7 @@ TEST(PipelineCrashTwice, OnceWhileComputingAndOnceWhileSending) {
     node.start_pipeline();
     const auto studies = node.wait_until_settled(1, seconds(120));
     EXPECT_EQ(studies[0].state, StudyState::Done) << studies[0].last_error;
-    expect_results_once(pacs, study_uid_of(instances));
+    expect_results_once(node, pacs, study_uid_of(instances));
 }
 
 }  // namespace

@@ -77,7 +77,7 @@ TEST(ReceiverCrash, InTheMiddleOfReceivingLosesNothingThatWasAnswered) {
     EXPECT_EQ(studies[0].conflicts, 0);
     EXPECT_EQ(studies[0].revision, 1);
     expect_kept(node, instances);
-    expect_results_once(pacs, study_uid_of(instances));
+    expect_results_once(node, pacs, study_uid_of(instances));
 }
 
 TEST(ReceiverCrash, OfAnyChildLosesNothingAndTheNodeGoesOn) {
@@ -116,7 +116,7 @@ TEST(ReceiverCrash, OfAnyChildLosesNothingAndTheNodeGoesOn) {
     EXPECT_EQ(studies[0].conflicts, 0);
     expect_kept(node, instances);
     EXPECT_EQ(studies[0].state, StudyState::Done) << studies[0].last_error;
-    expect_results_once(pacs, study_uid_of(instances), studies[0].revision);
+    expect_results_once(node, pacs, study_uid_of(instances));
 }
 
 TEST(ReceiverCrash, InTheMiddleOfAnInstanceLeavesNoHalfOne) {

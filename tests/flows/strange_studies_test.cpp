@@ -29,7 +29,7 @@ protected:
         send_accepted(*node_, cta());
         const auto studies = node_->wait_until_settled(studies_before + 1, seconds(180));
         EXPECT_EQ(studies[0].state, StudyState::Done) << studies[0].last_error;
-        expect_results_once(*pacs_, study_uid_of(cta()));
+        expect_results_once(*node_, *pacs_, study_uid_of(cta()));
     }
     TemporaryFolder folder_;
     std::unique_ptr<Orthanc> pacs_;

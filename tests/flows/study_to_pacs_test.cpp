@@ -19,7 +19,7 @@ TEST(StudyToPacs, EachResultArrivesOnceAndTheStudyIsDone) {
     EXPECT_EQ(studies[0].outputs_sent, studies[0].outputs_total);
     EXPECT_EQ(static_cast<int>(pacs.instances().size()), studies[0].outputs_total);
     expect_kept(node, instances);
-    expect_results_once(pacs, study_uid_of(instances));
+    expect_results_once(node, pacs, study_uid_of(instances));
     for (Process* program : {&node.pipeline(), &node.receiver()}) {
         EXPECT_EQ(program->stop(), (Ending{0, 0})) << "a polite end";
     }
@@ -60,7 +60,7 @@ TEST(StudyToPacs, ALateImageMakesARevisionThatSaysWhatItReplaces) {
     const auto studies = node.wait_until_settled(1, seconds(180));
     EXPECT_EQ(studies[0].state, StudyState::Done) << studies[0].last_error;
     EXPECT_EQ(studies[0].instances, 164);
-    expect_results_once(pacs, study_uid_of(instances), 2);
+    expect_results_once(node, pacs, study_uid_of(instances));
 }
 
 }  // namespace
