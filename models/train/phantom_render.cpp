@@ -117,7 +117,7 @@ public:
         float d[kChambers];
         for (int c = 0; c < kChambers; ++c) d[c] = shape[c] * shrink_ - s_.grow[c];
         const float vessel = tube(kTubeAorta);
-        const float myocardium = carve(p, u, vessel, d);
+        const float myocardium = carve(p, vessel, d);
         const float aorta = d[kAo];
 
         float near_heart = myocardium;
@@ -192,7 +192,7 @@ public:
 private:
     /// Fits root, outflow tract, septum and walls into the shape's distances; returns the distance to the myocardium
     /// of the left ventricle (its outer surface).
-    float carve(Vec p, Vec u, float vessel, float (&d)[kChambers]) const {
+    float carve(Vec p, float vessel, float (&d)[kChambers]) const {
         const Vec q = s_.root_frame.apply(p);
         const float h = q.z, rho = std::hypot(q.x, q.y), top = s_.root.junction_height + 1;
         const float from_origin = length(p);
@@ -222,7 +222,6 @@ private:
         d[kLa] = std::max(d[kLa], 1.6F - d[kPa]);
         // No muscle where the ventricle opens to the atrium.
         wall = mix(1.2F, wall, smooth_step(1, 9, d[kLa]));
-        static_cast<void>(u);
         return d[kLv] - wall;
     }
 

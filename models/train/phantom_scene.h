@@ -59,7 +59,7 @@ struct ChestShape {
     float dome_right = -28, dome_left = -45;  ///< diaphragm
     float mediastinum_front = 12, mediastinum_back = 22, mediastinum_top = 34;
     float table = 30;  ///< gap between back and table
-    bool emphysema = false, arms_gas = false;
+    bool emphysema = false;
 };
 
 struct TissueLevels {  // HU
