@@ -71,13 +71,14 @@ public:
         require_value();
         return std::get<0>(state_);
     }
-    T&& value() && {
+    /// By value: a reference into a temporary Result would dangle in `for (x : f().value())`.
+    T value() && {
         require_value();
         return std::get<0>(std::move(state_));
     }
     const T& operator*() const& { return value(); }
     T& operator*() & { return value(); }
-    T&& operator*() && { return std::move(*this).value(); }
+    T operator*() && { return std::move(*this).value(); }
     const T* operator->() const { return &value(); }
     T* operator->() { return &value(); }
 
@@ -85,7 +86,7 @@ public:
         require_error();
         return std::get<1>(state_);
     }
-    Error&& error() && {
+    Error error() && {
         require_error();
         return std::get<1>(std::move(state_));
     }
@@ -114,7 +115,7 @@ public:
         require_error();
         return *error_;
     }
-    Error&& error() && {
+    Error error() && {
         require_error();
         return *std::move(error_);
     }
