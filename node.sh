@@ -29,7 +29,7 @@ Sets cardionode up on Debian 12 or 13, shows it at work, and tests it.
   ./node.sh demo [--keep]      installs, builds, starts a PACS (Orthanc) and the node on loopback, sends a real CTA
                                by C-STORE, and shows what came back. --keep leaves all of it running,
                                demo --stop stops it.
-  ./node.sh test               installs, builds, and runs every check and test (about 20 minutes on two cores)
+  ./node.sh test               installs, builds, and runs every check and test (about 15 minutes on two cores)
   ./node.sh build              installs, builds the programs into build/release/bin
   ./node.sh install-packages   only installs the Debian packages
 
