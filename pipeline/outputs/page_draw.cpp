@@ -202,15 +202,15 @@ void draw_landmarks(Pen& pen, const Page& page, const CtSeries& source, const Fi
     for (const Mark& mark : marks) pen.label(mark.at, 14 * u, mark.text, 11 * u, mark.colour);
 }
 
-/// What was measured from points, at the right under the banner.
+/// The annulus in numbers, at the right under the banner. The rest stands on the summary page: a longer list would
+/// cover the root, and heights stand beside their points.
 void draw_measurements(Pen& pen, const Findings& findings) {
     const double u = pen.unit();
     double y = 60 * u;
     for (const Measurement& measurement : findings.measurements) {
-        const std::string first = measurement.rests_on.substr(0, measurement.rests_on.find(','));
-        if (!measurement.value || findings.landmark(first) == nullptr || y > pen.side() * 0.45) continue;
+        if (!measurement.value || !measurement.name.starts_with("annulus_") || y > pen.side() * 0.3) continue;
         const std::string value = "  " + with_unit(measurement);
-        const double room = 330 * u - Canvas::text_width(value, 10 * u);
+        const double room = 280 * u - Canvas::text_width(value, 10 * u);
         pen.write_right(pen.side() - 16 * u, y, fitted(measurement.title, 10 * u, room) + value, 10 * u, kWhite);
         y += 20 * u;
     }
