@@ -64,13 +64,15 @@ Recipe read_recipe(Section root) {
         head.integer("classes", h.classes, 1, 200);
         head.number("weight", h.weight, 0, 1000);
         head.number("foreground_weight", h.foreground_weight, 1e-3, 1000);
-        if (head.has("later")) {
-            Section later = head.section("later");
-            later.required("from_step", "a step");
-            later.integer("from_step", h.later_from, 0, 100'000'000);
-            h.later_foreground_weight = h.foreground_weight;
-            later.number("foreground_weight", h.later_foreground_weight, 1e-3, 1000);
-            later.no_other_keys();
+        for (Section& change : head.sections("later")) {
+            std::int64_t from = 0;
+            double weight = h.foreground_weight;
+            change.required("from_step", "a step");
+            change.integer("from_step", from, 0, 100'000'000);
+            change.required("foreground_weight", "a weight");
+            change.number("foreground_weight", weight, 1e-3, 1000);
+            change.no_other_keys();
+            h.later[from] = weight;
         }
         head.no_other_keys();
         r.heads.push_back(h);
@@ -84,6 +86,19 @@ Recipe read_recipe(Section root) {
     optimiser.integer("warm_up", r.warm_up, 0, 1'000'000);
     optimiser.one_of("schedule", r.schedule, {"constant", "linear", "cosine"});
     optimiser.integer("decay_from", r.decay_from, 0, 100'000'000);
+    for (Section& part : optimiser.sections("fine_tune")) {
+        Recipe::FineTune f;
+        for (const char* key : {"from_step", "learning_rate", "until"}) part.required(key, "a number");
+        part.integer("from_step", f.from_step, 0, 100'000'000);
+        part.number("learning_rate", f.learning_rate, 0, 10);
+        part.integer("until", f.until, 1, 100'000'000);
+        if (f.until <= f.from_step) part.problem("until", "a step after from_step");
+        if (!r.fine_tune.empty() && f.from_step <= r.fine_tune.back().from_step) {
+            part.problem("from_step", "a step after that of the part before");
+        }
+        part.no_other_keys();
+        r.fine_tune.push_back(f);
+    }
     optimiser.number("ema_decay", r.ema_decay, 0, 0.99999);
     optimiser.no_other_keys();
 
@@ -120,14 +135,26 @@ Result<Recipe> parse_recipe(std::string_view yaml, const std::string& name) {
 }
 
 double learning_rate_at(const Recipe& r, std::int64_t step) {
+    const auto cosine = [&](std::int64_t from, std::int64_t to) {
+        const double t = static_cast<double>(step - from) / static_cast<double>(to - from);
+        return 0.5 * (1 + std::cos(std::numbers::pi * std::min(t, 1.0)));
+    };
+    constexpr double kFloor = 0.01;  // of the rate: the last steps still move
+    for (auto part = r.fine_tune.rbegin(); part != r.fine_tune.rend(); ++part) {
+        if (step >= part->from_step) {
+            return part->learning_rate * std::max(cosine(part->from_step, part->until), kFloor);
+        }
+    }
     const double rise =
         r.warm_up > 0 ? std::min(1.0, static_cast<double>(step + 1) / static_cast<double>(r.warm_up)) : 1.0;
+    const std::int64_t end = r.fine_tune.empty() ? r.steps : r.fine_tune.front().from_step;
     double fall = 1;
-    if (r.schedule != "constant" && step >= r.decay_from && r.steps > r.decay_from) {
-        const double t = static_cast<double>(step - r.decay_from) / static_cast<double>(r.steps - r.decay_from);
-        fall = r.schedule == "linear" ? 1 - t : 0.5 * (1 + std::cos(std::numbers::pi * std::min(t, 1.0)));
+    if (r.schedule != "constant" && step >= r.decay_from && end > r.decay_from) {
+        fall = r.schedule == "linear"
+                   ? 1 - static_cast<double>(step - r.decay_from) / static_cast<double>(end - r.decay_from)
+                   : cosine(r.decay_from, end);
     }
-    return r.learning_rate * rise * std::max(fall, 0.01);
+    return r.learning_rate * rise * std::max(fall, kFloor);
 }
 
 }  // namespace cardionode::train

@@ -16,13 +16,16 @@ namespace cardionode::train {
 
 struct HeadRecipe {
     std::string name;
-    int classes = 1;               ///< without background
-    double weight = 1;             ///< of its loss in the sum
-    double foreground_weight = 1;  ///< of foreground classes in its cross entropy
-    std::int64_t later_from = -1;  ///< from this step (0-based) on the next one instead; -1: never
-    double later_foreground_weight = 1;
+    int classes = 1;                       ///< without background
+    double weight = 1;                     ///< of its loss in the sum
+    double foreground_weight = 1;          ///< of foreground classes in its cross entropy
+    std::map<std::int64_t, double> later;  ///< step (0-based) -> the weight from there on
     double foreground_weight_at(std::int64_t step) const {
-        return later_from >= 0 && step >= later_from ? later_foreground_weight : foreground_weight;
+        double weight = foreground_weight;
+        for (const auto& [from, changed] : later) {
+            if (step >= from) weight = changed;
+        }
+        return weight;
     }
 };
 
@@ -40,6 +43,14 @@ struct Recipe {
     std::int64_t warm_up = 100;       ///< steps of linear rise
     std::int64_t decay_from = 0;      ///< first step of the fall
     std::string schedule = "cosine";  ///< constant | linear | cosine: the fall from decay_from to the last step
+    /// A later part of the run: from from_step on the rate starts again and falls as a cosine towards `until`. The next
+    /// part may begin before that. The fall above ends where the first part begins.
+    struct FineTune {
+        std::int64_t from_step = 0;
+        double learning_rate = 0;
+        std::int64_t until = 0;
+    };
+    std::vector<FineTune> fine_tune;  ///< by from_step
     double ema_decay = 0.995;         ///< of the averaged weights that are exported; 0: none
 
     std::int64_t checkpoint_every = 200, validate_every = 200;

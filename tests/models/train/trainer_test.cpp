@@ -184,12 +184,28 @@ TEST(Recipe, RateRisesHoldsAndFalls) {
 
 TEST(Recipe, ForegroundWeightMayChangeDuringTheRun) {
     const Result<Recipe> r = parse_recipe(
-        "architecture: {type: swin_unetr}\nheads: [{name: ms, classes: 2, foreground_weight: 20, later: {from_step: 7, "
-        "foreground_weight: 150}}]\n",
+        "architecture: {type: swin_unetr}\n"
+        "heads:\n"
+        "  - {name: ms, classes: 2, foreground_weight: 20, later: [{from_step: 7, foreground_weight: 150},\n"
+        "      {from_step: 9, foreground_weight: 10}]}\n",
         "r.yaml");
     ASSERT_TRUE(r.ok()) << r.error().message;
     EXPECT_EQ(r->heads[0].foreground_weight_at(6), 20);
     EXPECT_EQ(r->heads[0].foreground_weight_at(7), 150);
+    EXPECT_EQ(r->heads[0].foreground_weight_at(9), 10);
+}
+
+TEST(Recipe, FineTuningStartsTheRateAgain) {
+    Recipe r = tiny();
+    r.steps = 1200, r.warm_up = 100, r.decay_from = 500, r.learning_rate = 1;
+    r.fine_tune = {{1000, 0.4, 1200}, {1150, 0.1, 1200}};
+    EXPECT_NEAR(learning_rate_at(r, 750), 0.5, 1e-9);
+    EXPECT_NEAR(learning_rate_at(r, 999), 0.01, 1e-3);
+    EXPECT_NEAR(learning_rate_at(r, 1000), 0.4, 1e-9);
+    EXPECT_NEAR(learning_rate_at(r, 1100), 0.2, 1e-9);
+    EXPECT_NEAR(learning_rate_at(r, 1149), 0.4 * 0.5 * (1 + std::cos(3.14159265 * 149 / 200)), 1e-6);
+    EXPECT_NEAR(learning_rate_at(r, 1150), 0.1, 1e-9);
+    EXPECT_NEAR(learning_rate_at(r, 1175), 0.05, 1e-9);
 }
 
 TEST(TrainRun, WritesMetricsCheckpointAndWeightsAndResumes) {
