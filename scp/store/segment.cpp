@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 
 #include <fcntl.h>
@@ -114,7 +115,11 @@ Result<void> SegmentWriter::open_segment() {
     std::array<std::uint64_t, 2> random{};
     if (::getrandom(random.data(), sizeof random, 0) != sizeof random)
         return file_error("asking for random numbers for", spool_.ingest(), errno);
-    const std::string name = fmt::format("{}-{:016x}", system_clock().now().time_since_epoch().count(), random[1]);
+    // Segments are indexed in the order of their names, and the first content under a UID is the one in use: two that
+    // are begun within one millisecond must keep their order.
+    const auto begun =
+        std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now().time_since_epoch());
+    const std::string name = fmt::format("{}-{:016x}", begun.count(), random[1]);
     const std::filesystem::path made = spool_.ingest() / (".new-" + name);
     FileDescriptor file(::open(made.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0640));
     if (!file.valid()) return file_error("creating", made, errno);
