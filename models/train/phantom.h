@@ -72,5 +72,8 @@ Phantom draw_phantom(const PhantomAtlas& atlas, std::uint64_t seed, const Phanto
 
 /// A training window of the phantom of `seed`: mostly with the root well inside, sometimes elsewhere in the chest.
 PhantomGrid training_window(std::uint64_t seed, std::array<int, 3> size, float spacing);
+/// A window whose centre lies within jitter_mm, along each axis, of the middle of hinge points and ostia: what a
+/// second look sees.
+PhantomGrid root_window(std::uint64_t seed, std::array<int, 3> size, float spacing, float jitter_mm);
 
 }  // namespace cardionode::train

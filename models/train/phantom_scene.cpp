@@ -260,6 +260,14 @@ PhantomGrid training_window(std::uint64_t seed, std::array<int, 3> size, float s
     return PhantomGrid::around(centre, size, spacing);
 }
 
+PhantomGrid root_window(std::uint64_t seed, std::array<int, 3> size, float spacing, float jitter_mm) {
+    Random random(seed, 100);
+    const auto jitter = [&] { return random.uniform(-jitter_mm, jitter_mm); };
+    const Vec centre{jitter(), jitter(), jitter()};
+    // Five points of the root lie around 5 mm above the annular plane, which points up and to the right front.
+    return PhantomGrid::around(Vec{-2, -1, 4} + centre, size, spacing);
+}
+
 Result<PhantomAtlas> PhantomAtlas::load(const std::filesystem::path& folder) {
     Result<HeartShape> heart = HeartShape::load(folder);
     if (!heart) return std::move(heart).error();

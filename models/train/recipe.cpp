@@ -28,6 +28,9 @@ Recipe read_recipe(Section root) {
     root.integer("steps", r.steps, 1, 100'000'000);
     root.integer("batch", r.batch, 1, 1024);
     fixed(root, "window", r.window, 8);
+    root.one_of("placement", r.placement, {"chest", "root"});
+    root.number("root_jitter_mm", r.root_jitter_mm, 0, 100);
+    root.one_of("precision", r.precision, {"float32", "bfloat16"});
 
     Section architecture = root.section("architecture");
     architecture.one_of("type", r.architecture.type, {"plain_conv_unet", "swin_unetr"});

@@ -34,6 +34,12 @@ struct Recipe {
     std::int64_t steps = 1000;              ///< of the whole run
     std::int64_t batch = 1;                 ///< windows a step
     std::array<int, 3> window{64, 64, 64};  ///< D, H, W
+    /// chest: mostly with the root well inside, sometimes elsewhere; root: the root's centre within root_jitter_mm of
+    /// the window's along each axis, for networks that take a second look at the root.
+    std::string placement = "chest";
+    double root_jitter_mm = 12;
+    /// float32, or bfloat16: convolutions and their gradients in mixed precision (parameters and loss stay float32).
+    std::string precision = "float32";
     ArchitectureManifest architecture;
     InputManifest input;
     std::vector<HeadRecipe> heads;

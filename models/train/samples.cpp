@@ -14,18 +14,24 @@ PhantomSource::PhantomSource(std::shared_ptr<const PhantomAtlas> atlas, const Re
 
 Sample PhantomSource::sample(std::uint64_t number) const {
     const std::uint64_t seed = mix_bits(mix_bits(recipe_.seed) + number);
-    return to_sample(
-        draw_phantom(*atlas_, seed,
-                     training_window(seed, recipe_.window, static_cast<float>(recipe_.input.spacing_mm[0])), options_));
+    const auto spacing = static_cast<float>(recipe_.input.spacing_mm[0]);
+    const PhantomGrid window = recipe_.placement == "root" ? root_window(seed, recipe_.window, spacing,
+                                                                         static_cast<float>(recipe_.root_jitter_mm))
+                                                           : training_window(seed, recipe_.window, spacing);
+    return to_sample(draw_phantom(*atlas_, seed, window, options_));
 }
 
 Phantom PhantomSource::validation_phantom(std::uint64_t number) const {
     const std::uint64_t seed = mix_bits(mix_bits(kValidation) + number);
+    const auto spacing = static_cast<float>(recipe_.input.spacing_mm[0]);
+    if (recipe_.placement == "root") {
+        return draw_phantom(*atlas_, seed,
+                            root_window(seed, recipe_.window, spacing, static_cast<float>(recipe_.root_jitter_mm)),
+                            options_);
+    }
     Random random(seed, 7);
     const Vec centre{random.uniform(-15, 15), random.uniform(-10, 25), random.uniform(-20, 15)};
-    return draw_phantom(*atlas_, seed,
-                        PhantomGrid::around(centre, recipe_.window, static_cast<float>(recipe_.input.spacing_mm[0])),
-                        options_);
+    return draw_phantom(*atlas_, seed, PhantomGrid::around(centre, recipe_.window, spacing), options_);
 }
 
 Sample PhantomSource::to_sample(const Phantom& phantom) const {

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <thread>
 
+#include "models/autocast.h"
 #include "models/weights/safetensors.h"
 
 namespace cardionode::train {
@@ -78,6 +79,8 @@ std::string fingerprint(const Recipe& r) {
                        r.architecture.patch_merging;
     for (const std::int64_t f : r.architecture.features) text += " " + std::to_string(f);
     for (const int s : r.window) text += " w" + std::to_string(s);
+    if (r.placement != "chest") text += " " + r.placement;
+    if (r.precision != "float32") text += " " + r.precision;
     for (const HeadRecipe& h : r.heads) text += " " + h.name + ":" + std::to_string(h.classes);
     return text;
 }
@@ -118,7 +121,13 @@ struct Trainer::State {
         network->zero_grad();
         const std::int64_t levels =
             std::min<std::int64_t>(network->max_levels(), static_cast<std::int64_t>(recipe.level_weights.size()));
-        const auto outputs = network->forward(torch::stack(images).to(device), levels);
+        auto outputs = [&] {
+            const AutocastScope mixed(device, recipe.precision == "bfloat16" ? torch::kBFloat16 : torch::kFloat);
+            return network->forward(torch::stack(images).to(device), levels);
+        }();
+        for (HeadLogits& head : outputs) {
+            for (torch::Tensor& logits : head.levels) logits = logits.to(torch::kFloat);
+        }
         const torch::Tensor loss =
             multi_head_loss(outputs, batch_targets, head_options, recipe.level_weights, &report.head_loss);
         report.loss = loss.item<double>();

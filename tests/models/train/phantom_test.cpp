@@ -216,6 +216,20 @@ TEST(Phantom, WindowsSeeTheRootOftenButNotAlways) {
     EXPECT_LT(inside, 370);
 }
 
+TEST(Phantom, WindowsForTheSecondLookHoldEveryPointOfTheRoot) {
+    for (std::uint64_t seed = 0; seed < 12; ++seed) {
+        const PhantomGrid g = root_window(seed, {64, 64, 64}, 1, 8);
+        const Vec middle = g.origin + Vec{31.5F, 31.5F, 31.5F};
+        EXPECT_LE(std::max({std::abs(middle.x), std::abs(middle.y), std::abs(middle.z)}), 8 + 5);
+        PhantomOptions options;
+        options.non_contrast = 0;
+        for (const PhantomPoint& p : draw_phantom(atlas(), seed, g, options).points) {
+            const Vec off = p.at - middle;
+            EXPECT_LT(std::max({std::abs(off.x), std::abs(off.y), std::abs(off.z)}), 32) << p.name << " of " << seed;
+        }
+    }
+}
+
 TEST(PhantomFiles, HoldWhatWasDrawn) {
     test::TemporaryFolder folder;
     const Phantom p = draw_phantom(atlas(), 9, small_grid());

@@ -2,6 +2,8 @@
 
 #include <fstream>
 
+#include <ATen/autocast_mode.h>
+
 #include "conf/base/files.h"
 #include "models/train/bundle_export.h"
 #include "models/train/train_run.h"
@@ -101,6 +103,22 @@ TEST(Trainer, KilledAndResumedEqualsUninterruptedBitForBit) {
     EXPECT_TRUE(same(state_of(whole->network()), state_of(second->network())));
     EXPECT_TRUE(same(state_of(**whole->averaged()), state_of(**second->averaged())));
     EXPECT_FALSE(same(state_of(**whole->averaged()), state_of(whole->network())));
+}
+
+TEST(Trainer, LearnsInMixedPrecisionAndKeepsItsParametersInFloat32) {
+    Recipe mixed = tiny();
+    mixed.precision = "bfloat16";
+    Result<Trainer> trainer = Trainer::create(mixed), whole = Trainer::create(tiny());
+    ASSERT_TRUE(trainer.ok() && whole.ok());
+    ASSERT_TRUE(trainer->run(Balls(), {}, 2).ok());
+    ASSERT_TRUE(whole->run(Balls(), {}, 2).ok());
+    EXPECT_FALSE(same(state_of(trainer->network()), state_of(whole->network())))
+        << "bfloat16 rounds: equal weights were not mixed";
+    double last = 0;
+    ASSERT_TRUE(trainer->run(Balls(), [&](const StepReport& r) { return last = r.loss, true; }).ok());
+    EXPECT_LT(last, -0.5);
+    for (const auto& [name, tensor] : state_of(trainer->network())) EXPECT_EQ(tensor.scalar_type(), torch::kFloat);
+    EXPECT_FALSE(at::autocast::is_cpu_enabled()) << "left on behind the step";
 }
 
 TEST(Trainer, RefusesTheCheckpointOfAnotherRecipe) {
