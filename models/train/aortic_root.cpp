@@ -151,6 +151,28 @@ float AorticRoot::radius(float angle, float height) const {
     return mix(base, junction_.radius(angle), t) + bulge(angle) * std::sin(kPi * std::pow(t, 0.75F));
 }
 
+float AorticRoot::plain_radius(float angle, float height) const {
+    const float t = clamp01(height / junction_height);
+    return mix(annulus_.radius(angle), junction_.radius(angle), t);
+}
+
+AorticRoot::CuspPlace AorticRoot::cusp_at(float angle) const {
+    constexpr int kBeside[3][2] = {{0, 1}, {0, 2}, {1, 2}};  // commissures of the right, left, non-coronary cusp
+    CuspPlace best;
+    best.t = 10;
+    for (int c = 0; c < 3; ++c) {
+        const float away = wrap(angle - nadir_angle[c]);
+        for (const int commissure : kBeside[c]) {
+            const float span = wrap(commissure_angle[commissure] - nadir_angle[c]);
+            if (std::abs(span) < 0.2F || away * span < 0) continue;
+            const float t = away / span;
+            if (t < best.t) best = {c, commissure, t, std::abs(span)};
+        }
+    }
+    best.t = std::min(best.t, 1.0F);
+    return best;
+}
+
 float AorticRoot::leaflet_height(float angle, float rho) const {
     // The cusp's hinge is a crown: 0 at the nadir, up to the commissures on both sides.
     float hinge = 0, best = 10;

@@ -55,6 +55,16 @@ public:
     /// Height of the closed leaflets above the annular plane at a place inside the lumen; rho = distance to z / radius.
     float leaflet_height(float angle, float rho) const;
 
+    /// The same wall without the sinuses' bulge.
+    float plain_radius(float angle, float height) const;
+    /// The cusp at an angle: t is 0 at its nadir and 1 at the commissure towards the angle.
+    struct CuspPlace {
+        int cusp = 0, commissure = 0;
+        float t = 0, half_span = 1;  ///< half_span: radians from nadir to commissure
+    };
+    CuspPlace cusp_at(float angle) const;
+    float coaptation_height() const { return coaptation_height_; }
+
     std::array<Vec, 3> nadirs;       ///< by Cusp
     std::array<Vec, 2> ostia;        ///< right, left
     std::array<Vec, 3> commissures;  ///< right-left, right-noncoronary, left-noncoronary

@@ -51,12 +51,23 @@ struct Phantom {
     std::vector<PhantomPoint> points;                ///< all seven, inside the grid or not
     Vec annulus_normal;                              ///< unit, towards the aorta
     bool contrast = true;  ///< false: no contrast agent; hps and ms are then all background (nobody could place them)
+    std::string profile;   ///< name of the scanner profile; empty in edition 1, which has none
+    std::string phase;     ///< name of the contrast phase; empty in edition 1
 };
 
+/// Scanner profiles are split, so that a network can be judged on scanners that it never saw in training.
+enum class ProfileSet { Training, HeldOut, All };
+
 struct PhantomOptions {
-    float ball_radius_mm = 5;         ///< of hinge points and ostia in `hps`
-    float septum_ball_radius_mm = 4;  ///< of the septum points in `ms`
-    float non_contrast = 0.06F;       ///< share of phantoms without contrast agent
+    /// 1: the first generator; its phantoms never change, so that runs that began with it can be repeated. 2: named
+    /// scanner profiles and contrast phases, leaflets as real ones are, dense veins, more dissections, real chests.
+    int edition = 1;
+    ProfileSet profiles = ProfileSet::Training;  ///< edition 2 draws from these
+    std::string profile;                         ///< edition 2: this profile and no other, if not empty
+    std::string phase;                           ///< edition 2: this contrast phase and no other, if not empty
+    float ball_radius_mm = 5;                    ///< of hinge points and ostia in `hps`
+    float septum_ball_radius_mm = 4;             ///< of the septum points in `ms`
+    float non_contrast = 0.06F;                  ///< share of phantoms without contrast agent
 };
 
 /// The heads that a phantom labels, and their classes from value 1 on.
@@ -66,7 +77,18 @@ struct PhantomHead {
 };
 const std::vector<PhantomHead>& phantom_heads();
 
-/// The phantom of `seed` on a grid of its own scene frame.
+struct PhantomProfile {
+    const char* name;
+    bool held_out;            ///< training never draws it
+    const char* description;  ///< in a few words
+};
+/// Of edition 2.
+const std::vector<PhantomProfile>& phantom_profiles();
+/// Names of the contrast phases of edition 2.
+const std::vector<std::string>& phantom_phases();
+
+/// The phantom of `seed` on a grid of its own scene frame. A name in options that phantom_profiles() or
+/// phantom_phases() does not hold is a defect of the caller: the draw is then as if it were empty.
 Phantom draw_phantom(const PhantomAtlas& atlas, std::uint64_t seed, const PhantomGrid& grid,
                      const PhantomOptions& options = {});
 

@@ -9,7 +9,8 @@ namespace cardionode::train {
 namespace {
 
 constexpr float kFar = 1e3F;
-float inside(float distance) { return clamp01(0.5F - distance * 0.5F); }
+/// Share of a soft edge, `slope` per mm.
+float soft_inside(float distance, float slope) { return clamp01(0.5F - distance * slope); }
 
 struct TubeFields {
     std::array<std::vector<float>, kTubeKinds> distance;
@@ -17,9 +18,10 @@ struct TubeFields {
     std::vector<float> aorta_radius;
 };
 
-void draw_segment(const PhantomGrid& g, const TubeNode& a, const TubeNode& b, std::vector<float>& field,
-                  TubeFields* aorta) {
-    const float reach = std::max(a.radius, b.radius) + 6;
+void draw_segment(const PhantomGrid& g, const Acquisition& scan, const TubeNode& a, const TubeNode& b,
+                  std::vector<float>& field, TubeFields* aorta) {
+    float reach = std::max(a.radius, b.radius) + 6;
+    for (const Vec& step : scan.turn_step) reach += length(step);
     const auto range = [&](float from, float to, float origin, int size) {
         const int low = static_cast<int>(std::ceil((std::min(from, to) - reach - origin) / g.spacing));
         const int high = static_cast<int>(std::floor((std::max(from, to) + reach - origin) / g.spacing));
@@ -33,8 +35,8 @@ void draw_segment(const PhantomGrid& g, const TubeNode& a, const TubeNode& b, st
     for (int z = z0; z <= z1; ++z) {
         for (int y = y0; y <= y1; ++y) {
             for (int x = x0; x <= x1; ++x) {
-                const Vec p =
-                    g.origin + Vec{static_cast<float>(x), static_cast<float>(y), static_cast<float>(z)} * g.spacing;
+                const Vec p = scan.source_of(
+                    g.origin + Vec{static_cast<float>(x), static_cast<float>(y), static_cast<float>(z)} * g.spacing);
                 const float t = clamp01(dot(p - a.at, ab) * per_length);
                 const Vec off = p - (a.at + ab * t);
                 const float radius = mix(a.radius, b.radius, t), distance = length(off) - radius;
@@ -52,12 +54,13 @@ void draw_segment(const PhantomGrid& g, const TubeNode& a, const TubeNode& b, st
 
 TubeFields draw_tubes(const Scene& scene, const PhantomGrid& grid) {
     TubeFields fields;
-    for (auto& field : fields.distance) field.assign(grid.voxels(), kFar);
+    for (int kind = 0; kind < (scene.edition >= 2 ? kTubeKinds : kTubeAzygos); ++kind)
+        fields.distance[kind].assign(grid.voxels(), kFar);
     fields.aorta_offset.assign(grid.voxels(), {});
     fields.aorta_radius.assign(grid.voxels(), 0);
     for (const Tube& tube : scene.tubes) {
         for (std::size_t i = 0; i + 1 < tube.nodes.size(); ++i) {
-            draw_segment(grid, tube.nodes[i], tube.nodes[i + 1], fields.distance[tube.kind],
+            draw_segment(grid, scene.acquisition, tube.nodes[i], tube.nodes[i + 1], fields.distance[tube.kind],
                          tube.kind == kTubeAorta ? &fields : nullptr);
         }
     }
@@ -87,23 +90,37 @@ float aorta_hu(const Scene& scene, Vec p, Vec offset, float radius, float distan
 
 class Painter {
 public:
-    Painter(const PhantomAtlas& atlas, const Scene& scene)
+    Painter(const PhantomAtlas& atlas, const Scene& scene, float spacing)
         : atlas_(atlas),
           s_(scene),
+          refined_(scene.edition >= 2),
+          // Edges are as wide as a voxel; edition 1 has 2 mm on every grid.
+          slope_(scene.edition >= 2 ? 1 / std::clamp(spacing, 0.8F, 2.0F) : 0.5F),
           wall_noise_(scene.seed + 21, 22),
           fat_noise_(scene.seed + 22, 26),
           mix_noise_(scene.seed + 23, 13),
           blood_noise_(scene.seed + 24, 34),
-          shrink_(3.0F / (scene.heart.shrink.x + scene.heart.shrink.y + scene.heart.shrink.z)) {}
+          shrink_(3.0F / (scene.heart.shrink.x + scene.heart.shrink.y + scene.heart.shrink.z)) {
+        if (!refined_) return;
+        const Vec membrane = (scene.root.septum_upper + scene.root.septum_lower) * 0.5F;
+        pouch_centre_ = membrane + unit({membrane.x, membrane.y, 0}) * 6.5F;
+        const std::array<float, 8> near =
+            atlas.heart.distances(scene.heart.to_canonical(scene.root_frame.transposed(pouch_centre_)));
+        const int chamber = near[kRa] < near[kRv] + 2 ? kRa : kRv;
+        if (near[chamber] * shrink_ - scene.grow[chamber] < 8) pouch_ = chamber;
+    }
 
     struct Voxel {
         float hu = -1000;
         std::uint8_t heart = 0;
     };
 
-    Voxel at(Vec p, const TubeFields& tubes, std::size_t i) const {
+    float inside(float distance) const { return soft_inside(distance, slope_); }
+
+    /// @param chest  the place in the chest, which stays where a gating step displaces the heart at p
+    Voxel at(Vec chest, Vec p, const TubeFields& tubes, std::size_t i) const {
         const TissueLevels& l = s_.levels;
-        Voxel v{chest_hu(s_, p), 0};
+        Voxel v{chest_hu(s_, chest), 0};
         const auto tube = [&](TubeKind kind) { return tubes.distance[kind][i]; };
         // Tissue round airways, gullet and vessels of the mediastinum.
         v.hu = mix(v.hu, -880, inside(tube(kTubeAirway)));
@@ -117,7 +134,8 @@ public:
         float d[kChambers];
         for (int c = 0; c < kChambers; ++c) d[c] = shape[c] * shrink_ - s_.grow[c];
         const float vessel = tube(kTubeAorta);
-        const float myocardium = carve(p, vessel, d);
+        float passage = kFar;
+        const float myocardium = carve(p, vessel, d, passage);
         const float aorta = d[kAo];
 
         float near_heart = myocardium;
@@ -135,7 +153,11 @@ public:
         const float cava = l.cava + l.mixing_cava * mixing;
         if (tube(kTubePulmonaryArtery) < 3) blood(kTubePulmonaryArtery, l.pa);
         if (tube(kTubePulmonaryVein) < 3) blood(kTubePulmonaryVein, l.la);
-        if (tube(kTubeCava) < 3) blood(kTubeCava, p.z < -30 ? mix(l.ra, l.soft + 40, 0.6F) : cava);
+        if (tube(kTubeCava) < 3) {
+            const float low = refined_ ? l.cava_low : mix(l.ra, l.soft + 40, 0.6F);
+            blood(kTubeCava, p.z < -30 ? low : cava);
+        }
+        if (refined_ && tube(kTubeAzygos) < 3) blood(kTubeAzygos, l.azygos);
         v.hu = mix(v.hu, l.soft + 15, inside(near_heart));
         v.hu = mix(v.hu, l.myocardium + 12 * wall_noise_.at(p), inside(myocardium));
 
@@ -153,13 +175,22 @@ public:
             v.hu = mix(v.hu, l.aorta, 0.95F * clamp01(0.7F - tube(kTubeCoronary) * 0.6F));
         }
         if (tube(kTubeArchBranch) < 3) blood(kTubeArchBranch, l.aorta);
-        if (aorta < 4) {
+        if (refined_ && std::min(aorta, passage) < 4) {
+            // One lumen from the outflow tract to the aorta: where the labels meet there is nothing to be seen.
+            v.hu = mix(v.hu, l.soft + 10, inside(aorta - 1.6F) * (1 - inside(std::min(passage, d[kLv]))));
+            const float root_level = mix(l.lv, l.aorta, smooth_step(-5, 5, dot(s_.root_frame.rows[2], p)));
+            v.hu = mix(v.hu,
+                       vessel < aorta + 0.01F ? aorta_hu(s_, p, tubes.aorta_offset[i], tubes.aorta_radius[i], vessel)
+                                              : root_level,
+                       inside(std::min(aorta, passage)));
+        } else if (!refined_ && aorta < 4) {
             v.hu = mix(v.hu, l.soft + 10, inside(aorta - 1.6F));
             v.hu = mix(v.hu,
                        vessel < aorta + 0.01F ? aorta_hu(s_, p, tubes.aorta_offset[i], tubes.aorta_radius[i], vessel)
                                               : l.aorta,
                        inside(aorta));
         }
+        if (refined_ && tube(kTubeLead) < 2) v.hu = mix(v.hu, 3000, inside(tube(kTubeLead)));
 
         // Labels from the same distances: aorta first, then the chamber the voxel lies deepest in, then myocardium.
         if (aorta < 0) {
@@ -181,6 +212,11 @@ public:
     /// The closed leaflets, thin and dark, at a place in the root.
     float leaflet_share(Vec p) const {
         const Vec q = s_.root_frame.apply(p);
+        if (refined_) {
+            const float half = s_.valve.half_thickness;
+            const float peak = std::min(1.0F, 2 * half * slope_ + 0.15F);  // thinner than an edge: a share of the voxel
+            return peak * soft_inside(valve_distance(s_.root, s_.valve, q) - half, slope_ * 0.8F);
+        }
         if (q.z < -3 || q.z > s_.root.junction_height + 2) return 0;
         const float angle = std::atan2(q.y, q.x), radius = s_.root.radius(angle, q.z),
                     rho = std::hypot(q.x, q.y) / radius;
@@ -191,8 +227,8 @@ public:
 
 private:
     /// Fits root, outflow tract, septum and walls into the shape's distances; returns the distance to the myocardium
-    /// of the left ventricle (its outer surface).
-    float carve(Vec p, float vessel, float (&d)[kChambers]) const {
+    /// of the left ventricle (its outer surface). passage: distance to the lumen between outflow tract and root.
+    float carve(Vec p, float vessel, float (&d)[kChambers], float& passage) const {
         const Vec q = s_.root_frame.apply(p);
         const float h = q.z, rho = std::hypot(q.x, q.y), top = s_.root.junction_height + 1;
         const float from_origin = length(p);
@@ -206,6 +242,7 @@ private:
             if (h < top - 2 && lateral < 12) d[kAo] = kFar;
             d[kAo] = std::min(d[kAo], root);
             d[kLv] = std::max(std::min(d[kLv], outflow), std::min(h, 10 - lateral));
+            passage = std::max(lateral, std::abs(h) - 6);
             const float trunk = std::max({lateral, -h - 16, h - top});
             for (const int c : {kRv, kLa, kRa, kPa}) d[c] = std::max(d[c], 2.2F - trunk);
             // The septum is a membrane between upper and lower septum point, muscle below.
@@ -215,6 +252,12 @@ private:
             const float muscle = smooth_step(1.5F, 8, to_membrane) * smooth_step(3, -9, h);
             septum = mix(1.8F, septum, muscle);
             wall = mix(1.8F, wall, muscle);
+            if (pouch_ != kChambers && lateral > 0) {
+                // The membranous septum has the right heart on its other side: only a thin membrane between.
+                const float pouch = std::max(length(q - pouch_centre_) - 5.5F, 1.2F - lateral), k = 4;
+                const float blend = std::max(k - std::abs(d[pouch_] - pouch), 0.0F) / k;
+                d[pouch_] = std::max(std::min(d[pouch_], pouch) - blend * blend * k / 4, 1.2F - lateral);
+            }
         }
         d[kRv] = std::max(d[kRv], septum - d[kLv]);
         d[kRa] = std::max(d[kRa], 2.0F - std::min(d[kLv], d[kLa]));
@@ -227,6 +270,10 @@ private:
 
     const PhantomAtlas& atlas_;
     const Scene& s_;
+    bool refined_;
+    float slope_;
+    int pouch_ = kChambers;  ///< the chamber behind the membranous septum; kChambers: none is near
+    Vec pouch_centre_;       ///< root frame
     SmoothNoise wall_noise_, fat_noise_, mix_noise_, blood_noise_;
     float shrink_;
 };
@@ -255,28 +302,31 @@ Phantom draw_phantom(const PhantomAtlas& atlas, std::uint64_t seed, const Phanto
     Phantom phantom;
     phantom.grid = grid;
     phantom.contrast = scene.contrast;
+    phantom.profile = scene.profile;
+    phantom.phase = scene.phase;
     phantom.annulus_normal = scene.root_frame.rows[2];
     phantom.hu.resize(grid.voxels());
     for (auto* labels : {&phantom.heart, &phantom.hps, &phantom.ms, &phantom.calc}) labels->assign(grid.voxels(), 0);
     const TubeFields tubes = draw_tubes(scene, grid);
-    const Painter painter(atlas, scene);
+    const Painter painter(atlas, scene, grid.spacing);
     std::vector<const Blob*> near_blobs;
     std::size_t i = 0;
     for (int z = 0; z < grid.size[0]; ++z) {
         for (int y = 0; y < grid.size[1]; ++y) {
             near_blobs.clear();
-            const Vec row = grid.origin + Vec{0, static_cast<float>(y), static_cast<float>(z)} * grid.spacing;
+            const Vec chest_row = grid.origin + Vec{0, static_cast<float>(y), static_cast<float>(z)} * grid.spacing;
+            const Vec row = scene.acquisition.source_of(chest_row);
             for (const Blob& blob : scene.blobs) {
                 if (std::abs(blob.at.y - row.y) < blob.radius + 3 && std::abs(blob.at.z - row.z) < blob.radius + 3)
                     near_blobs.push_back(&blob);
             }
             for (int x = 0; x < grid.size[2]; ++x, ++i) {
-                Vec p = row + Vec{static_cast<float>(x) * grid.spacing, 0, 0};
-                Painter::Voxel v = painter.at(p, tubes, i);
+                const Vec along{static_cast<float>(x) * grid.spacing, 0, 0}, chest = chest_row + along, p = row + along;
+                Painter::Voxel v = painter.at(chest, p, tubes, i);
                 if (scene.contrast && dot(p, p) < 45 * 45) v.hu = mix(v.hu, scene.leaflet_hu, painter.leaflet_share(p));
                 for (const Blob* blob : near_blobs) {
                     const float distance = length(p - blob->at) - blob->radius;
-                    v.hu = mix(v.hu, std::max(v.hu, blob->hu), inside(distance));
+                    v.hu = mix(v.hu, std::max(v.hu, blob->hu), painter.inside(distance));
                     if (blob->valve && distance < 0.35F) phantom.calc[i] = 1;
                 }
                 phantom.hu[i] = v.hu;
@@ -286,7 +336,7 @@ Phantom draw_phantom(const PhantomAtlas& atlas, std::uint64_t seed, const Phanto
     }
 
     const auto point = [&](const char* head, const char* name, int value, Vec in_root) {
-        const Vec at = scene.root_frame.transposed(in_root);
+        const Vec at = scene.acquisition.seen_at(scene.root_frame.transposed(in_root));
         const Vec c = (at - grid.origin) * (1.0F / grid.spacing);
         const bool is_inside = c.x >= 0 && c.y >= 0 && c.z >= 0 && c.x <= static_cast<float>(grid.size[2] - 1) &&
                                c.y <= static_cast<float>(grid.size[1] - 1) &&
@@ -308,7 +358,8 @@ Phantom draw_phantom(const PhantomAtlas& atlas, std::uint64_t seed, const Phanto
                        static_cast<std::uint8_t>(p.value), septum ? phantom.ms : phantom.hps);
         }
     }
-    acquire(scene.acquisition, seed, phantom);
+    if (scene.edition >= 2) acquire_by_profile(scene.acquisition, seed, phantom);
+    else acquire(scene.acquisition, seed, phantom);
     if (scene.contrast) {  // where the scan does not reach, there is nothing to find
         for (PhantomPoint& p : phantom.points) {
             if (!p.inside) continue;

@@ -100,7 +100,8 @@ void sample_calcium(Scene& scene, Random& random) {
         const float angle = random.uniform(-kPi, kPi);
         const float rho = std::sqrt(random.uniform(0.1F, 1.0F));
         const float height = root.leaflet_height(angle, rho) + random.normal(0, 0.7F);
-        const Vec at = WallPoint{angle, rho * root.radius(angle, height), height}.at();
+        Vec at = WallPoint{angle, rho * root.radius(angle, height), height}.at();
+        if (scene.edition >= 2) at = valve_place(root, scene.valve, angle, rho);
         const float radius = random.uniform(1.0F, grade < 0.6F ? 2.3F : 3.6F), hu = random.uniform(600, 1700);
         const int grains = random.integer(1, 5);
         for (int g = 0; g < grains; ++g) {
@@ -230,9 +231,13 @@ Scene sample_scene(const PhantomAtlas& atlas, std::uint64_t seed, const PhantomO
     d.stent_from_z = disease.uniform(-120, 40);
     d.stent_to_z = d.stent_from_z + disease.uniform(50, 170);
 
+    scene.edition = options.edition;
+    if (options.edition >= 2) refine_blood(scene, options);
     sample_vessels(scene, vessels);
+    if (options.edition >= 2) refine_vessels(scene);
     sample_calcium(scene, calcium);
     scene.acquisition = sample_acquisition(scene, scanner);
+    if (options.edition >= 2) refine_acquisition(scene, options);
     return scene;
 }
 

@@ -18,6 +18,8 @@ enum TubeKind {
     kTubePulmonaryArtery,  ///< beyond the hilum, no label
     kTubeAirway,
     kTubeEsophagus,
+    kTubeAzygos,  ///< edition 2, like the rest
+    kTubeLead,    ///< of a pacemaker
     kTubeKinds
 };
 
@@ -67,6 +69,7 @@ struct TissueLevels {  // HU
     float myocardium = 100, soft = 50, fat = -100, lung = -850, liver = 90, bone = 600, marrow = 200;
     float mixing_ra = 0, mixing_rv = 0, mixing_cava = 0;  ///< amplitude of uneven contrast
     float sd_texture = 8;
+    float cava_low = 90, azygos = 60;  ///< edition 2: lower caval vein; azygos vein
 };
 
 struct Dissection {
@@ -80,6 +83,7 @@ struct Dissection {
 struct Streak {
     Vec at;
     float angle = 0, width = 3, strength = 60;
+    float half_height = 12;  ///< edition 2: along z, mm
 };
 
 struct Acquisition {
@@ -92,6 +96,35 @@ struct Acquisition {
     Vec step;
     std::vector<Streak> streaks;
     float low_z = -1e6F, high_z = 1e6F;  ///< of the scan: beyond is padding
+
+    // Edition 2.
+    float sharpen_mm = 1.4F;      ///< sd of the unsharp mask
+    float noise_blue = 0;         ///< share of low frequencies taken out of the noise
+    float noise_rows = 0;         ///< share of noise smeared along x, as between the shoulders
+    float noise_middle = 0;       ///< more noise in the middle of the body, by this share
+    Vec motion, motion_centre;    ///< path of the beating heart during a slice, mm
+    float slab = 0, slab_hu = 0;  ///< height of a gantry turn's slab; sd of its level
+    float cupping = 0;            ///< HU lost in the middle of the body
+    std::vector<float> turn_z;    ///< from these heights on the heart lies displaced ...
+    std::vector<Vec> turn_step;   ///< ... by these steps, in addition to those below
+    /// Where the anatomy that is seen at p lies in the scene: gating steps, image and labels alike.
+    Vec source_of(Vec p) const {
+        const float z = p.z;
+        for (std::size_t i = 0; i < turn_z.size() && z > turn_z[i]; ++i) p = p - turn_step[i];
+        return p;
+    }
+    /// The inverse: where a place of the scene is seen.
+    Vec seen_at(Vec p) const {
+        for (std::size_t i = 0; i < turn_z.size() && p.z + turn_step[i].z > turn_z[i]; ++i) p = p + turn_step[i];
+        return p;
+    }
+};
+
+/// The valve of edition 2, in root coordinates: three cusps that hang from their crowns and meet in the middle.
+struct ValveShape {
+    bool open = false;                             ///< systole: the cusps lie along the wall
+    float half_thickness = 0.5F, free_margin = 3;  ///< mm; height of the coaptation
+    float belly = 1.5F;                            ///< exponent of the cusp's profile
 };
 
 struct Scene {
@@ -109,11 +142,23 @@ struct Scene {
     std::vector<Blob> blobs;
     float leaflet_thickness = 1, leaflet_hu = 90;
     bool contrast = true;
+    int edition = 1;
+    ValveShape valve;
+    std::string profile, phase;
 };
 
 Scene sample_scene(const PhantomAtlas& atlas, std::uint64_t seed, const PhantomOptions& options);
 /// The vessels of a scene whose heart, root and chest are drawn already.
 void sample_vessels(Scene& scene, Random& random);
+/// Edition 2: blood, phase and disease (before the vessels are drawn), then what depends on the vessels.
+void refine_blood(Scene& scene, const PhantomOptions& options);
+void refine_vessels(Scene& scene);
+/// Edition 2: the scanner, by its profile.
+void refine_acquisition(Scene& scene, const PhantomOptions& options);
+/// Edition 2: distance in mm to the nearest leaflet at a place in root coordinates (large outside the root).
+float valve_distance(const AorticRoot& root, const ValveShape& valve, Vec in_root);
+/// A place on a leaflet, in root coordinates; angle about z, rho 0 (middle) to 1 (hinge).
+Vec valve_place(const AorticRoot& root, const ValveShape& valve, float angle, float rho);
 /// CT number of the chest without the heart at a place, noise-free.
 float chest_hu(const Scene& scene, Vec at);
 

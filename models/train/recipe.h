@@ -3,9 +3,9 @@
 // Thread safety: values. Errors of load_recipe: Config, with file:line: key for every problem.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 #include <filesystem>
+#include <iterator>
 #include <map>
 #include <string>
 #include <vector>
@@ -30,6 +30,12 @@ struct HeadRecipe {
     }
 };
 
+/// Which phantoms are drawn (models/train/phantom.h).
+struct PhantomRecipe {
+    int edition = 1;
+    std::string profiles = "training";  ///< training | held_out | all; edition 2
+};
+
 struct Recipe {
     std::uint64_t seed = 1;
     std::int64_t steps = 1000;              ///< of the whole run
@@ -43,16 +49,6 @@ struct Recipe {
     std::string precision = "float32";
     ArchitectureManifest architecture;
     InputManifest input;
-    /// Weights to start from: a safetensors file, a checkpoint of torch.save or a bundle's folder, from the recipe's
-    /// folder on. The body must fit; heads that the file does not hold start fresh. Empty: all weights start fresh.
-    std::filesystem::path init_weights;
-    /// Only the last layers (of full resolution) of train_heads learn; everything else stays as it is, bit for bit.
-    bool freeze_backbone = false;
-    /// The heads that learn; empty: all. One that is not among `heads` is added, with one class.
-    std::vector<std::string> train_heads;
-    bool learns(const std::string& head) const {
-        return train_heads.empty() || std::find(train_heads.begin(), train_heads.end(), head) != train_heads.end();
-    }
     std::vector<HeadRecipe> heads;
     std::vector<double> level_weights = {1, 0.5, 0.25};  ///< deep supervision, fine to coarse
 
@@ -73,12 +69,16 @@ struct Recipe {
     std::int64_t checkpoint_every = 200, validate_every = 200;
     int validation_phantoms = 12;
     double ball_radius_mm = 5, septum_ball_radius_mm = 4, non_contrast_share = 0.06;
+    PhantomRecipe phantoms;                                ///< of the first step, and of every validation
+    std::map<std::int64_t, PhantomRecipe> later_phantoms;  ///< step (0-based) -> from there on
+    const PhantomRecipe& phantoms_at(std::int64_t step) const {
+        const auto next = later_phantoms.upper_bound(step);
+        return next == later_phantoms.begin() ? phantoms : std::prev(next)->second;
+    }
 };
 
 Result<Recipe> load_recipe(const std::filesystem::path& file);
-/// @param folder  what paths in the text start from
-Result<Recipe> parse_recipe(std::string_view yaml, const std::string& name_for_messages,
-                            const std::filesystem::path& folder = {});
+Result<Recipe> parse_recipe(std::string_view yaml, const std::string& name_for_messages);
 
 /// The learning rate of a step (0-based).
 double learning_rate_at(const Recipe& recipe, std::int64_t step);

@@ -3,13 +3,22 @@
 namespace cardionode::train {
 namespace {
 constexpr std::uint64_t kValidation = 0x76616c6964ULL;  // stream of held-out seeds
+
+PhantomOptions options_of(const PhantomRecipe& recipe, PhantomOptions options) {
+    options.edition = recipe.edition;
+    options.profiles = recipe.profiles == "held_out" ? ProfileSet::HeldOut
+                       : recipe.profiles == "all"    ? ProfileSet::All
+                                                     : ProfileSet::Training;
+    return options;
 }
+}  // namespace
 
 PhantomSource::PhantomSource(std::shared_ptr<const PhantomAtlas> atlas, const Recipe& recipe)
     : atlas_(std::move(atlas)), recipe_(recipe) {
     options_.ball_radius_mm = static_cast<float>(recipe.ball_radius_mm);
     options_.septum_ball_radius_mm = static_cast<float>(recipe.septum_ball_radius_mm);
     options_.non_contrast = static_cast<float>(recipe.non_contrast_share);
+    options_ = options_of(recipe.phantoms, options_);
 }
 
 Sample PhantomSource::sample(std::uint64_t number) const {
@@ -18,7 +27,8 @@ Sample PhantomSource::sample(std::uint64_t number) const {
     const PhantomGrid window = recipe_.placement == "root" ? root_window(seed, recipe_.window, spacing,
                                                                          static_cast<float>(recipe_.root_jitter_mm))
                                                            : training_window(seed, recipe_.window, spacing);
-    return to_sample(draw_phantom(*atlas_, seed, window, options_));
+    const auto step = static_cast<std::int64_t>(number) / recipe_.batch;
+    return to_sample(draw_phantom(*atlas_, seed, window, options_of(recipe_.phantoms_at(step), options_)));
 }
 
 Phantom PhantomSource::validation_phantom(std::uint64_t number) const {
@@ -42,14 +52,12 @@ Sample PhantomSource::to_sample(const Phantom& phantom) const {
                        .sub(recipe_.input.mean)
                        .div(recipe_.input.sd);
     for (const HeadRecipe& head : recipe_.heads) {
-        const std::vector<std::uint8_t>* labels = head.name == "heart"  ? &phantom.heart
-                                                  : head.name == "hps"  ? &phantom.hps
-                                                  : head.name == "ms"   ? &phantom.ms
-                                                  : head.name == "calc" ? &phantom.calc
-                                                                        : nullptr;
-        if (labels == nullptr) continue;  // a head that phantoms do not label
+        const std::vector<std::uint8_t>& labels = head.name == "heart" ? phantom.heart
+                                                  : head.name == "hps" ? phantom.hps
+                                                  : head.name == "ms"  ? phantom.ms
+                                                                       : phantom.calc;
         sample.targets[head.name] =
-            torch::from_blob(const_cast<std::uint8_t*>(labels->data()), {d, h, w}, torch::kByte).to(torch::kLong);
+            torch::from_blob(const_cast<std::uint8_t*>(labels.data()), {d, h, w}, torch::kByte).to(torch::kLong);
     }
     return sample;
 }
