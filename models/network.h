@@ -90,6 +90,21 @@ Result<NetworkOptions> infer_network_options(const std::string& type, const Name
 /// original; up to ten problems are named. The network is unchanged then.
 Result<void> load_state(Network& network, const NamedTensors& tensors);
 
+/// The head whose last layers a parameter belongs to: "hps" of "outs.hps.conv.conv.weight" and "seg_layers.hps.4.bias";
+/// empty for the body.
+std::string head_of_parameter(const std::string& name);
+
+/// What load_body made of the heads, by name.
+struct LoadedHeads {
+    std::vector<std::string> loaded;    ///< taken from the checkpoint
+    std::vector<std::string> fresh;     ///< not in the checkpoint: as they were
+    std::vector<std::string> left_out;  ///< of the checkpoint, not of the network; an unnamed head is called "out"
+};
+
+/// As load_state, but the checkpoint may hold other heads than the network: the body must fit whole, a head that both
+/// have is taken, the network's others stay as they are. Config besides: a head of one name but another shape.
+Result<LoadedHeads> load_body(Network& network, const NamedTensors& tensors);
+
 /// The network's float parameters under their canonical names: detached copies on the CPU.
 NamedTensors state_of(const Network& network);
 

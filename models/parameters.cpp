@@ -1,6 +1,7 @@
 // Checkpoint names and the networks' own: loading, saving, and reading sizes from tensors.
 #include <algorithm>
 #include <regex>
+#include <set>
 
 #include "models/network.h"
 
@@ -96,14 +97,19 @@ Error all_problems(const std::vector<std::string>& problems) {
 
 bool is_unused_head(const std::string& plain) { return starts_with(plain, "out."); }
 
-Result<void> load_checked(Network& network, const NamedTensors& tensors) {
-    const std::string single = network.heads().size() == 1 ? network.heads().front().name : "out";
+/// @param heads_may_differ  as load_body
+Result<LoadedHeads> load_checked(Network& network, const NamedTensors& tensors, bool heads_may_differ) {
+    const bool named = heads_may_differ || network.heads().size() != 1;
+    const std::string single = named ? "out" : network.heads().front().name;
     PlainState state = plain_state(tensors, single);
     std::vector<std::pair<torch::Tensor, torch::Tensor>> copies;
+    std::set<std::string> loaded, fresh, left_out;
     for (const auto& item : network.named_parameters()) {
-        const std::string name = plain_name(item.key(), single);
+        const std::string name = plain_name(item.key(), single), head = head_of_parameter(name);
         const auto found = state.tensors.find(name);
+        if (!head.empty()) (found == state.tensors.end() ? fresh : loaded).insert(head);
         if (found == state.tensors.end()) {
+            if (heads_may_differ && !head.empty()) continue;
             if (!is_unused_head(name)) state.problems.push_back("'" + item.key() + "' is missing");
             continue;
         }
@@ -122,12 +128,32 @@ Result<void> load_checked(Network& network, const NamedTensors& tensors) {
         }
     }
     for (const auto& [name, tensor] : state.tensors) {
-        if (!is_unused_head(name)) state.problems.push_back("'" + name + "' is unexpected");
+        const std::string head = head_of_parameter(name);
+        if (heads_may_differ && !head.empty() && loaded.count(head) == 0) left_out.insert(head);
+        else if (!is_unused_head(name)) state.problems.push_back("'" + name + "' is unexpected");
+    }
+    for (const std::string& head : loaded) {
+        if (heads_may_differ && fresh.count(head) > 0)
+            state.problems.push_back("head '" + head + "' is there in part only");
     }
     if (!state.problems.empty()) return all_problems(state.problems);
     torch::NoGradGuard no_grad;
     for (auto& [target, source] : copies) target.copy_(source);
-    return {};
+    const auto list = [](const std::set<std::string>& names) {
+        return std::vector<std::string>(names.begin(), names.end());
+    };
+    return LoadedHeads{list(loaded), list(fresh), list(left_out)};
+}
+
+/// torch's exceptions end here.
+Result<LoadedHeads> load_guarded(Network& network, const NamedTensors& tensors, bool heads_may_differ) {
+    try {
+        return load_checked(network, tensors, heads_may_differ);
+    } catch (const c10::Error& error) {
+        return retry_error(std::string("loading weights: ") + error.what_without_backtrace());
+    } catch (const std::bad_alloc&) {
+        return retry_error("loading weights: not enough memory");
+    }
 }
 
 const torch::Tensor* find(const NamedTensors& tensors, const std::string& name, std::int64_t dimensions) {
@@ -195,13 +221,22 @@ Result<NetworkOptions> infer_network_options(const std::string& type, const Name
 }
 
 Result<void> load_state(Network& network, const NamedTensors& tensors) {
-    try {
-        return load_checked(network, tensors);
-    } catch (const c10::Error& error) {
-        return retry_error(std::string("loading weights: ") + error.what_without_backtrace());
-    } catch (const std::bad_alloc&) {
-        return retry_error("loading weights: not enough memory");
+    auto loaded = load_guarded(network, tensors, false);
+    if (!loaded) return std::move(loaded).error();
+    return {};
+}
+
+Result<LoadedHeads> load_body(Network& network, const NamedTensors& tensors) {
+    return load_guarded(network, tensors, true);
+}
+
+std::string head_of_parameter(const std::string& name) {
+    for (const char* prefix : {"outs.", "seg_layers."}) {
+        if (!starts_with(name, prefix)) continue;
+        const std::size_t begin = std::string_view(prefix).size(), end = name.find('.', begin);
+        if (end != std::string::npos) return name.substr(begin, end - begin);
     }
+    return {};
 }
 
 NamedTensors state_of(const Network& network) {

@@ -32,6 +32,13 @@ void add_train(CLI::App& app) {
         ->required();
     command->add_option("--out", options->out, "Folder for checkpoint, weights and metrics.jsonl")->required();
     command->add_flag("--resume", options->resume, "Go on from the folder's checkpoint");
+    command->add_option(
+        "--from", options->from,
+        "Weights to start from (safetensors, .pt, or a bundle's folder): the body and the heads it has");
+    command->add_flag("--freeze-backbone", options->freeze_backbone,
+                      "Train last layers alone; all else stays as it is, bit for bit");
+    command->add_option("--head", options->heads,
+                        "Head that learns, more than once for several (default: all); a new one gets one class");
     command->add_option("--device", options->device, "cpu (default), cuda or cuda:N");
     command->add_option("--threads", options->threads, "CPU threads (default 1)")->check(CLI::Range(1, 256));
     command->add_option("--shapes", options->shapes, "Folder of the phantoms' sources");
@@ -39,7 +46,9 @@ void add_train(CLI::App& app) {
     command->add_option("--record", options->record, "KEY VALUE pairs for the bundle's training record");
     add_example(*command,
                 "cardionode train --config models/bundles/heart-unet12-2mm/recipe.yaml --out /tmp/run\n"
-                "  Ctrl-C writes a checkpoint and ends; the same line with --resume goes on.");
+                "  Ctrl-C writes a checkpoint and ends; the same line with --resume goes on.\n"
+                "  cardionode train --config RECIPE --out /tmp/calc --from models/bundles/heart-unet12-2mm \\\n"
+                "      --freeze-backbone --head calc");
     command->callback([options] {
         stop_asked = 0;
         std::signal(SIGINT, [](int) { stop_asked = 1; });

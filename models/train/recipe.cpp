@@ -1,5 +1,6 @@
 #include "models/train/recipe.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 
@@ -14,13 +15,39 @@ void fixed(Section& section, std::string_view key, std::array<T, N>& target, dou
     std::vector<double> values;
     section.numbers(key, values);
     if (values.size() != N || std::any_of(values.begin(), values.end(), [&](double v) { return v < lowest; })) {
-        section.problem(key, std::to_string(N) + " numbers, none below " + std::to_string(lowest));
+        std::string expected = std::to_string(N);
+        expected += " numbers, none below " + std::to_string(lowest);
+        section.problem(key, expected);
         return;
     }
     for (std::size_t i = 0; i < N; ++i) target[i] = static_cast<T>(values[i]);
 }
 
-Recipe read_recipe(Section root) {
+bool is_head_name(std::string_view name) {
+    return !name.empty() && name.size() <= 40 && name.front() >= 'a' && name.front() <= 'z' &&
+           name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_") == std::string_view::npos;
+}
+constexpr std::string_view kHeadName = "a name of small letters, digits and _, like calc";
+
+void read_start(Section root, Recipe& r, const std::filesystem::path& folder) {
+    Section init = root.section("init");
+    init.path("weights", r.init_weights);
+    init.no_other_keys();
+    if (!r.init_weights.empty()) r.init_weights = folder / r.init_weights;
+    root.boolean("freeze_backbone", r.freeze_backbone);
+    if (r.freeze_backbone && r.init_weights.empty()) {
+        root.problem("freeze_backbone", "true only beside init.weights: a body that never learned cannot be frozen");
+    }
+    root.texts("train_heads", r.train_heads, is_head_name, kHeadName);
+    for (const std::string& name : r.train_heads) {
+        const auto named = [&](const HeadRecipe& h) { return h.name == name; };
+        if (std::any_of(r.heads.begin(), r.heads.end(), named)) continue;
+        r.heads.push_back({});
+        r.heads.back().name = name;
+    }
+}
+
+Recipe read_recipe(Section root, const std::filesystem::path& folder) {
     Recipe r;
     std::int64_t seed = 1;
     root.integer("seed", seed, 0, std::int64_t{1} << 60);
@@ -62,8 +89,8 @@ Recipe read_recipe(Section root) {
     root.required("heads", "a list of heads");
     for (Section& head : root.sections("heads")) {
         HeadRecipe h;
-        head.required("name", "heart, hps, ms or calc");
-        head.one_of("name", h.name, {"heart", "hps", "ms", "calc"});
+        head.required("name", "heart, hps, ms, calc or another");
+        head.text("name", h.name, is_head_name, kHeadName);
         head.integer("classes", h.classes, 1, 200);
         head.number("weight", h.weight, 0, 1000);
         head.number("foreground_weight", h.foreground_weight, 1e-3, 1000);
@@ -80,6 +107,7 @@ Recipe read_recipe(Section root) {
         head.no_other_keys();
         r.heads.push_back(h);
     }
+    read_start(root, r, folder);
     root.numbers("level_weights", r.level_weights);
 
     Section optimiser = root.section("optimiser");
@@ -135,8 +163,8 @@ Recipe read_recipe(Section root) {
     return r;
 }
 
-Result<Recipe> finish(const SettingsFile& file, Problems& problems) {
-    Recipe recipe = read_recipe(file.root());
+Result<Recipe> finish(const SettingsFile& file, Problems& problems, const std::filesystem::path& folder) {
+    Recipe recipe = read_recipe(file.root(), folder);
     const Result<void> result = problems.result();
     if (!result) return result.error();
     return recipe;
@@ -146,12 +174,12 @@ Result<Recipe> finish(const SettingsFile& file, Problems& problems) {
 
 Result<Recipe> load_recipe(const std::filesystem::path& path) {
     Problems problems;
-    return finish(SettingsFile::load(path, problems), problems);
+    return finish(SettingsFile::load(path, problems), problems, path.parent_path());
 }
 
-Result<Recipe> parse_recipe(std::string_view yaml, const std::string& name) {
+Result<Recipe> parse_recipe(std::string_view yaml, const std::string& name, const std::filesystem::path& folder) {
     Problems problems;
-    return finish(SettingsFile::parse(yaml, name, problems), problems);
+    return finish(SettingsFile::parse(yaml, name, problems), problems, folder);
 }
 
 double learning_rate_at(const Recipe& r, std::int64_t step) {

@@ -3,6 +3,7 @@
 // Thread safety: values. Errors of load_recipe: Config, with file:line: key for every problem.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <filesystem>
 #include <iterator>
@@ -49,6 +50,16 @@ struct Recipe {
     std::string precision = "float32";
     ArchitectureManifest architecture;
     InputManifest input;
+    /// Weights to start from: a safetensors file, a checkpoint of torch.save or a bundle's folder, from the recipe's
+    /// folder on. The body must fit; heads that the file does not hold start fresh. Empty: all weights start fresh.
+    std::filesystem::path init_weights;
+    /// Only the last layers (of full resolution) of train_heads learn; everything else stays as it is, bit for bit.
+    bool freeze_backbone = false;
+    /// The heads that learn; empty: all. One that is not among `heads` is added, with one class.
+    std::vector<std::string> train_heads;
+    bool learns(const std::string& head) const {
+        return train_heads.empty() || std::find(train_heads.begin(), train_heads.end(), head) != train_heads.end();
+    }
     std::vector<HeadRecipe> heads;
     std::vector<double> level_weights = {1, 0.5, 0.25};  ///< deep supervision, fine to coarse
 
@@ -78,7 +89,9 @@ struct Recipe {
 };
 
 Result<Recipe> load_recipe(const std::filesystem::path& file);
-Result<Recipe> parse_recipe(std::string_view yaml, const std::string& name_for_messages);
+/// @param folder  what paths in the text start from
+Result<Recipe> parse_recipe(std::string_view yaml, const std::string& name_for_messages,
+                            const std::filesystem::path& folder = {});
 
 /// The learning rate of a step (0-based).
 double learning_rate_at(const Recipe& recipe, std::int64_t step);

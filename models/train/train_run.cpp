@@ -36,6 +36,31 @@ Result<void> trim_metrics(const std::filesystem::path& file, std::int64_t step) 
     return write_file_durably(file, kept);
 }
 
+/// The recipe's text with the options' keys at its end. Config: the recipe has such a key already.
+Result<std::string> recipe_text(const TrainRunOptions& options) {
+    Result<std::string> text = read_file(options.config);
+    if (!text) return text;
+    std::string added;
+    if (!options.from.empty()) {
+        std::error_code none;
+        const std::filesystem::path whole = std::filesystem::absolute(options.from, none);
+        added += "init: {weights: " + nlohmann::json(whole.lexically_normal().string()).dump() + "}\n";
+    }
+    if (options.freeze_backbone) added += "freeze_backbone: true\n";
+    if (!options.heads.empty()) added += "train_heads: " + nlohmann::json(options.heads).dump() + "\n";
+    if (added.empty()) return text;
+    const std::pair<bool, const char*> keys[] = {{!options.from.empty(), "init"},
+                                                 {options.freeze_backbone, "freeze_backbone"},
+                                                 {!options.heads.empty(), "train_heads"}};
+    for (const auto& [given, key] : keys) {
+        if (given && ("\n" + *text).find("\n" + std::string(key) + ":") != std::string::npos) {
+            return config_error(options.config.string() + " says " + key +
+                                " already: change it there, or leave the option away");
+        }
+    }
+    return *text + (text->empty() || text->back() == '\n' ? "" : "\n") + "# from the command's options\n" + added;
+}
+
 class Metrics {
 public:
     explicit Metrics(const std::filesystem::path& file) : out_(file, std::ios::app) {}
@@ -52,7 +77,9 @@ Result<void> train_run(const TrainRunOptions& options) {
     const auto print = [&](const std::string& line) {
         if (options.print) options.print(line);
     };
-    Result<Recipe> recipe = load_recipe(options.config);
+    Result<std::string> yaml = recipe_text(options);
+    if (!yaml) return std::move(yaml).error();
+    Result<Recipe> recipe = parse_recipe(*yaml, options.config.string(), options.config.parent_path());
     if (!recipe) return std::move(recipe).error();
     Result<PhantomAtlas> atlas = PhantomAtlas::load(options.shapes);
     if (!atlas) return std::move(atlas).error().in("loading the heart shape");
@@ -73,11 +100,13 @@ Result<void> train_run(const TrainRunOptions& options) {
     Result<Trainer> created = Trainer::create(*recipe, device);
     if (!created) return std::move(created).error();
     Trainer trainer = *std::move(created);
+    if (!trainer.start_note().empty()) print(trainer.start_note());
     if (options.resume) {
         if (const Result<void> loaded = trainer.load_checkpoint(checkpoint); !loaded) return loaded.error();
         if (const Result<void> trimmed = trim_metrics(metrics_file, trainer.step()); !trimmed) return trimmed.error();
         print("resumed at step " + std::to_string(trainer.step()));
     }
+    if (Result<void> kept = write_file_durably(options.out / "recipe.yaml", *yaml); !kept) return kept;
     const PhantomSource source(std::make_shared<const PhantomAtlas>(*std::move(atlas)), *recipe);
     Metrics metrics(metrics_file);
     if (!metrics.good()) return retry_error("cannot write " + metrics_file.string());
@@ -137,7 +166,7 @@ Result<void> train_run(const TrainRunOptions& options) {
     if (const Result<void> saved = save(); !saved) return saved.error();
     if (Result<void> checked = check(); !checked) return checked;
     if (options.bundle.empty() || trainer.step() < recipe->steps) return {};
-    return export_bundle(options.out, options.config, options.bundle, options.record);
+    return export_bundle(options.out, options.out / "recipe.yaml", options.bundle, options.record);
 }
 
 }  // namespace cardionode::train

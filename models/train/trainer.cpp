@@ -8,7 +8,10 @@
 #include <mutex>
 #include <thread>
 
+#include "conf/base/hash.h"
 #include "models/autocast.h"
+#include "models/bundle.h"
+#include "models/weights/checkpoint.h"
 #include "models/weights/safetensors.h"
 
 namespace cardionode::train {
@@ -73,6 +76,23 @@ struct Slot {
     torch::Tensor parameter, first, second, average;
 };
 
+constexpr const char* kManifest = "manifest.yaml";
+
+/// The file behind init.weights: itself, or the weights of a bundle's folder.
+Result<std::filesystem::path> weights_file(const std::filesystem::path& path) {
+    std::error_code no_matter;
+    if (!std::filesystem::exists(path / kManifest, no_matter)) return path;
+    Result<Bundle> bundle = load_bundle(path);
+    if (!bundle) return std::move(bundle).error();
+    return bundle->weights_file();
+}
+
+std::string joined(const std::vector<std::string>& names) {
+    std::string text;
+    for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+    return text;
+}
+
 /// What of a recipe decides the weights up to a step. The end of the run and the fall of the rate may be changed later.
 std::string fingerprint(const Recipe& r) {
     std::string text = std::to_string(r.seed) + " batch " + std::to_string(r.batch) + " " + r.architecture.type + " " +
@@ -93,6 +113,7 @@ struct Trainer::State {
     std::shared_ptr<Network> network;
     std::vector<Slot> slots;
     std::int64_t step = 0;
+    std::string fingerprint, start_note;
 
     NetworkOptions options() const {
         NetworkOptions o;
@@ -102,31 +123,78 @@ struct Trainer::State {
         return o;
     }
 
+    /// Weights to start from, and which parameters learn.
+    Result<void> start() {
+        if (!recipe.init_weights.empty()) {
+            Result<std::filesystem::path> file = weights_file(recipe.init_weights);
+            if (!file) return std::move(file).error().in("init.weights");
+            Result<NamedTensors> stored = read_weights(*file);
+            if (!stored) return std::move(stored).error().in("init.weights");
+            Result<LoadedHeads> heads = load_body(*network, *stored);
+            if (!heads) return std::move(heads).error().in("init.weights: " + file->string());
+            Result<std::string> hash = sha256_of_file(*file);
+            if (!hash) return std::move(hash).error().in("init.weights");
+            fingerprint += " init " + *hash;
+            start_note = "starts from " + file->string() + ": body";
+            if (!heads->loaded.empty()) start_note += " and heads " + joined(heads->loaded);
+            if (!heads->fresh.empty()) start_note += "; fresh: " + joined(heads->fresh);
+            if (!heads->left_out.empty()) start_note += "; left out: " + joined(heads->left_out);
+        }
+        std::vector<std::string> learning;
+        for (const HeadRecipe& h : recipe.heads) {
+            if (recipe.learns(h.name)) learning.push_back(h.name);
+        }
+        if (learning.size() < recipe.heads.size() || recipe.freeze_backbone) {
+            fingerprint += std::string(recipe.freeze_backbone ? " frozen body," : "") + " learning " + joined(learning);
+            start_note += std::string(start_note.empty() ? "" : "; ") +
+                          (recipe.freeze_backbone ? "body frozen; " : "") + "learning: " + joined(learning);
+        }
+        for (auto& entry : network->named_parameters()) {
+            const std::string head = head_of_parameter(entry.key());
+            if (head.empty() ? recipe.freeze_backbone : !recipe.learns(head)) entry.value().requires_grad_(false);
+        }
+        return {};
+    }
+
     StepReport train_step(std::vector<Sample> samples) {
         std::vector<torch::Tensor> images;
-        std::map<std::string, std::vector<torch::Tensor>> targets;
+        struct Labelled {
+            std::vector<torch::Tensor> targets;
+            std::vector<std::int64_t> rows;  // of the batch
+        };
+        std::map<std::string, Labelled> labelled;
         for (Sample& s : samples) {
+            for (auto& [head, target] : s.targets) {
+                if (!recipe.learns(head)) continue;
+                labelled[head].targets.push_back(target);
+                labelled[head].rows.push_back(static_cast<std::int64_t>(images.size()));
+            }
             images.push_back(s.image);
-            for (auto& [head, target] : s.targets) targets[head].push_back(target);
         }
         std::map<std::string, torch::Tensor> batch_targets;
-        for (auto& [head, list] : targets) {
-            // A head is trained on a batch only if every window of it is labelled.
-            if (list.size() == images.size()) batch_targets[head] = torch::stack(list).to(device);
-        }
+        for (const auto& [head, part] : labelled) batch_targets[head] = torch::stack(part.targets).to(device);
         std::map<std::string, HeadLossOptions> head_options;
         for (const HeadRecipe& h : recipe.heads) head_options[h.name] = {h.weight, h.foreground_weight_at(step)};
         StepReport report;
         network->train();
         network->zero_grad();
+        // Deep supervision teaches the body; a frozen one learns nothing from it.
         const std::int64_t levels =
-            std::min<std::int64_t>(network->max_levels(), static_cast<std::int64_t>(recipe.level_weights.size()));
+            recipe.freeze_backbone
+                ? 1
+                : std::min<std::int64_t>(network->max_levels(), static_cast<std::int64_t>(recipe.level_weights.size()));
         auto outputs = [&] {
             const AutocastScope mixed(device, recipe.precision == "bfloat16" ? torch::kBFloat16 : torch::kFloat);
             return network->forward(torch::stack(images).to(device), levels);
         }();
         for (HeadLogits& head : outputs) {
-            for (torch::Tensor& logits : head.levels) logits = logits.to(torch::kFloat);
+            const auto found = labelled.find(head.head);
+            const bool some = found != labelled.end() && found->second.rows.size() < images.size();
+            for (torch::Tensor& logits : head.levels) {
+                // Windows without this head's label take no part in its loss.
+                if (some) logits = logits.index_select(0, torch::tensor(found->second.rows).to(device));
+                logits = logits.to(torch::kFloat);
+            }
         }
         const torch::Tensor loss =
             multi_head_loss(outputs, batch_targets, head_options, recipe.level_weights, &report.head_loss);
@@ -163,7 +231,7 @@ struct Trainer::State {
                 s.second.mul_(kBeta2).addcmul_(gradient, gradient, 1 - kBeta2);
                 s.parameter.addcdiv_(s.first, (s.second / correct2).sqrt_().add_(kEps), -rate / correct1);
             }
-            if (s.average.defined()) s.average.mul_(keep).add_(s.parameter, 1 - keep);
+            if (s.average.defined()) s.average.lerp_(s.parameter, 1 - keep);  // leaves an equal value as it is
         }
         return norm;
     }
@@ -179,15 +247,20 @@ Result<Trainer> Trainer::create(const Recipe& recipe, torch::Device device) {
         auto state = std::make_unique<State>();
         state->recipe = recipe;
         state->device = device;
+        state->fingerprint = fingerprint(recipe);
         torch::manual_seed(recipe.seed);
         Result<std::shared_ptr<Network>> network = make_network(state->options());
         if (!network) return std::move(network).error();
         state->network = *std::move(network);
+        if (Result<void> started = state->start(); !started) return std::move(started).error();
         state->network->to(device);
         for (const auto& entry : state->network->named_parameters()) {
             const torch::Tensor& p = entry.value();
-            state->slots.push_back({entry.key(), p, torch::zeros_like(p).detach(), torch::zeros_like(p).detach(),
-                                    recipe.ema_decay > 0 ? p.detach().clone() : torch::Tensor()});
+            // What does not learn has no moments, and its average is itself: an average would round.
+            const bool learns = p.requires_grad();
+            state->slots.push_back({entry.key(), p, learns ? torch::zeros_like(p).detach() : torch::Tensor(),
+                                    learns ? torch::zeros_like(p).detach() : torch::Tensor(),
+                                    learns && recipe.ema_decay > 0 ? p.detach().clone() : torch::Tensor()});
         }
         return Trainer(std::move(state));
     } catch (const std::exception& e) {
@@ -217,6 +290,7 @@ Result<void> Trainer::run(const SampleSource& samples, const OnStep& on_step, st
 }
 
 std::int64_t Trainer::step() const { return state_->step; }
+const std::string& Trainer::start_note() const { return state_->start_note; }
 Network& Trainer::network() { return *state_->network; }
 
 Result<std::shared_ptr<Network>> Trainer::averaged() const {
@@ -236,12 +310,11 @@ Result<void> Trainer::save_checkpoint(const std::filesystem::path& file) const {
     NamedTensors tensors;
     for (const Slot& s : state_->slots) {
         tensors["weight." + s.name] = s.parameter.detach();
-        tensors["first." + s.name] = s.first;
-        tensors["second." + s.name] = s.second;
+        if (s.first.defined()) tensors["first." + s.name] = s.first;
+        if (s.second.defined()) tensors["second." + s.name] = s.second;
         if (s.average.defined()) tensors["average." + s.name] = s.average;
     }
-    return write_safetensors(file, tensors,
-                             {{"step", std::to_string(state_->step)}, {"recipe", fingerprint(state_->recipe)}});
+    return write_safetensors(file, tensors, {{"step", std::to_string(state_->step)}, {"recipe", state_->fingerprint}});
 }
 
 Result<void> Trainer::load_checkpoint(const std::filesystem::path& file) {
@@ -252,7 +325,7 @@ Result<void> Trainer::load_checkpoint(const std::filesystem::path& file) {
         step->second.find_first_not_of("0123456789") != std::string::npos || step->second.size() > 12) {
         return config_error(file.string() + " is not a checkpoint of this trainer");
     }
-    if (recipe->second != fingerprint(state_->recipe))
+    if (recipe->second != state_->fingerprint)
         return config_error(file.string() + " belongs to another recipe: " + recipe->second);
     // First look, then copy: a checkpoint that does not fit changes nothing.
     std::vector<std::pair<torch::Tensor, torch::Tensor>> copies;

@@ -31,7 +31,8 @@ using OnStep = std::function<bool(const StepReport&)>;
 
 class Trainer {
 public:
-    /// A fresh network from the recipe's seed. Config: an architecture that does not exist or does not fit.
+    /// A network from the recipe's seed and, if it names them, from weights. Config: an architecture that does not
+    /// exist or does not fit, weights that cannot be read or whose body is another.
     static Result<Trainer> create(const Recipe& recipe, torch::Device device = torch::kCPU);
     Trainer(Trainer&&) noexcept;
     Trainer& operator=(Trainer&&) noexcept;
@@ -41,6 +42,8 @@ public:
     /// are those before that step).
     Result<void> run(const SampleSource& samples, const OnStep& on_step, std::int64_t until = -1);
 
+    /// For people: what was taken from the recipe's init_weights, and which heads learn; empty for a fresh start.
+    const std::string& start_note() const;
     std::int64_t step() const;
     Network& network();
     /// A copy of the network with the averaged weights (the trained ones where the recipe averages nothing).

@@ -321,4 +321,19 @@ Result<NamedTensors> read_checkpoint(const std::filesystem::path& file, const Ch
     }
 }
 
+Result<NamedTensors> read_weights(const std::filesystem::path& path) {
+    {
+        auto file = WeightsFile::open(path);
+        if (!file) return std::move(file).error().in("reading " + path.string());
+        auto start = file->text(std::min<std::uint64_t>(file->size(), 4), 0);
+        if (!start) return std::move(start).error().in("reading " + path.string());
+        // A safetensors file starts with the length of its header: in these forms it would be 67 MB or more.
+        const bool legacy = start->size() == 4 && (*start)[0] == '\x80' && start->substr(2) == "\x8a\x0a";
+        if (*start == "PK\x03\x04" || legacy) return read_checkpoint(path);
+    }
+    auto stored = read_safetensors(path);
+    if (!stored) return std::move(stored).error();
+    return std::move(stored->tensors);
+}
+
 }  // namespace cardionode

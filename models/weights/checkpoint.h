@@ -32,4 +32,7 @@ struct CheckpointLimits {
 
 Result<NamedTensors> read_checkpoint(const std::filesystem::path& file, const CheckpointLimits& limits = {});
 
+/// Weights in either form: a checkpoint of torch.save by its first bytes, else safetensors.
+Result<NamedTensors> read_weights(const std::filesystem::path& file);
+
 }  // namespace cardionode

@@ -161,6 +161,170 @@ TEST(Trainer, StepsAsTorchsAdamW) {
     }
 }
 
+/// Balls for two heads, of which "other" has a label in every second window only.
+class TwoHeads final : public SampleSource {
+public:
+    Sample sample(std::uint64_t number) const override {
+        Sample s = Balls().sample(number);
+        if (number % 2 == 1) s.targets["other"] = s.targets.at("heart");
+        return s;
+    }
+};
+
+Recipe two_heads(const std::string& more = {}) {
+    std::string text = kTiny;
+    const std::string one = "heads: [{name: heart, classes: 1}]";
+    text.replace(text.find(one), one.size(), "heads: [{name: heart, classes: 1}, {name: other, classes: 1}]");
+    const Result<Recipe> recipe = parse_recipe(text + more, "two.yaml");
+    if (!recipe) throw std::runtime_error(recipe.error().message);
+    return *recipe;
+}
+
+bool same_head(const NamedTensors& a, const NamedTensors& b, const std::string& head) {
+    return std::all_of(a.begin(), a.end(), [&](const auto& entry) {
+        return head_of_parameter(entry.first) != head || torch::equal(entry.second, b.at(entry.first));
+    });
+}
+
+TEST(Trainer, AHeadWithoutLabelsStaysAsItIs) {
+    Result<Trainer> trainer = Trainer::create(two_heads());
+    ASSERT_TRUE(trainer.ok()) << trainer.error().message;
+    const NamedTensors before = state_of(trainer->network());
+    ASSERT_TRUE(trainer->run(TwoHeads(), {}, 1).ok());  // number 0: "heart" alone
+    EXPECT_TRUE(same_head(before, state_of(trainer->network()), "other"));
+    EXPECT_FALSE(same_head(before, state_of(trainer->network()), "heart"));
+    ASSERT_TRUE(trainer->run(TwoHeads(), {}, 2).ok());
+    EXPECT_FALSE(same_head(before, state_of(trainer->network()), "other"));
+}
+
+TEST(Trainer, InABatchEachHeadLearnsFromTheWindowsThatHaveItsLabel) {
+    Recipe pair = two_heads();
+    pair.batch = 2;
+    Result<Trainer> trainer = Trainer::create(pair);
+    ASSERT_TRUE(trainer.ok());
+    const std::shared_ptr<Network> start = *trainer->averaged();  // as it was
+    StepReport report;
+    ASSERT_TRUE(trainer
+                    ->run(
+                        TwoHeads(), [&](const StepReport& r) { return report = r, true; }, 1)
+                    .ok());
+    const Sample labelled = TwoHeads().sample(1);
+    const auto outputs = start->forward(labelled.image.unsqueeze(0), 1);
+    const double alone = dice_ce(outputs[1].levels[0], labelled.targets.at("other").unsqueeze(0)).item<double>();
+    EXPECT_NEAR(report.head_loss.at("other"), alone, 1e-5);
+    EXPECT_GT(std::abs(report.head_loss.at("heart") - alone), 1e-4) << "over both windows";
+}
+
+class FrozenBody : public ::testing::TestWithParam<const char*> {
+protected:
+    Recipe recipe(const std::string& heads, const std::string& more) {
+        const bool swin = std::string(GetParam()) == "swin_unetr";
+        const std::string side = swin ? "32" : "16";
+        const Result<Recipe> parsed = parse_recipe(
+            "seed: 4\nsteps: 40\nbatch: 1\nwindow: [" + side + ", " + side + ", " + side + "]\n" +
+                (swin ? "architecture: {type: swin_unetr, feature_size: 12}\n"
+                      : "architecture: {type: plain_conv_unet, features: [4, 8, 8], strides: [1, 2, 2]}\n") +
+                "heads: [" + heads + "]\noptimiser: {learning_rate: 0.02, warm_up: 5, ema_decay: 0.9}\n" + more,
+            "frozen.yaml", folder.path());
+        if (!parsed) throw std::runtime_error(parsed.error().message);
+        return *parsed;
+    }
+    /// Balls in windows of the recipe's size.
+    class Padded final : public SampleSource {
+    public:
+        explicit Padded(int side) : side_(side) {}
+        Sample sample(std::uint64_t number) const override {
+            Sample s = Balls().sample(number);
+            const std::int64_t more = side_ - 16;
+            s.image = torch::constant_pad_nd(s.image, {0, more, 0, more, 0, more});
+            s.targets["calc"] = torch::constant_pad_nd(s.targets.at("heart"), {0, more, 0, more, 0, more});
+            s.targets["heart"] = s.targets.at("calc");
+            return s;
+        }
+        int side_;
+    };
+    test::TemporaryFolder folder;
+};
+
+TEST_P(FrozenBody, TrainsTheNewHeadAloneAndKeepsEverythingElseBitForBit) {
+    const std::string old = "{name: heart, classes: 1}";
+    Result<Trainer> teacher = Trainer::create(recipe(old, ""));
+    ASSERT_TRUE(teacher.ok()) << teacher.error().message;
+    ASSERT_TRUE(save_weights(teacher->network(), folder / "body.safetensors").ok());
+    const NamedTensors body = state_of(teacher->network());
+
+    const Recipe frozen =
+        recipe(old, "init: {weights: body.safetensors}\nfreeze_backbone: true\ntrain_heads: [calc]\n");
+    ASSERT_EQ(frozen.heads.size(), 2u) << "the new head is added";
+    Result<Trainer> trainer = Trainer::create(frozen);
+    ASSERT_TRUE(trainer.ok()) << trainer.error().message;
+    for (const char* part : {"heads heart", "fresh: calc", "body frozen", "learning: calc"}) {
+        EXPECT_NE(trainer->start_note().find(part), std::string::npos) << trainer->start_note();
+    }
+    const NamedTensors before = state_of(trainer->network());
+    const Padded balls(frozen.window[0]);
+    double first = 0, last = 0;
+    ASSERT_TRUE(trainer
+                    ->run(
+                        balls,
+                        [&](const StepReport& r) {
+                            EXPECT_EQ(r.head_loss.count("heart"), 0u) << "it does not learn";
+                            (r.step == 1 ? first : last) = r.loss;
+                            return true;
+                        },
+                        6)
+                    .ok());
+    EXPECT_LT(last, first);
+    ASSERT_TRUE(trainer->save_checkpoint(folder / "c.safetensors").ok());
+    for (const NamedTensors& after : {state_of(trainer->network()), state_of(**trainer->averaged())}) {
+        int changed = 0;
+        for (const auto& [name, tensor] : after) {
+            if (!torch::equal(tensor, before.at(name))) {
+                ++changed;
+                EXPECT_EQ(head_of_parameter(name), "calc") << name;
+            }
+            if (body.count(name)) {
+                EXPECT_TRUE(torch::equal(tensor, body.at(name))) << name;
+            }
+        }
+        EXPECT_EQ(changed, 2) << "weight and bias of one convolution";
+    }
+    for (const auto& item : trainer->network().named_parameters()) {
+        EXPECT_EQ(item.value().requires_grad(), head_of_parameter(item.key()) == "calc") << item.key();
+    }
+
+    // Killed and resumed it ends at the same weights.
+    Result<Trainer> second = Trainer::create(frozen);
+    ASSERT_TRUE(second.ok());
+    const Result<void> loaded = second->load_checkpoint(folder / "c.safetensors");
+    ASSERT_TRUE(loaded.ok()) << loaded.error().message;
+    ASSERT_TRUE(second->run(balls, {}, 9).ok());
+    ASSERT_TRUE(trainer->run(balls, {}, 9).ok());
+    EXPECT_TRUE(same(state_of(trainer->network()), state_of(second->network())));
+    EXPECT_TRUE(same(state_of(**trainer->averaged()), state_of(**second->averaged())));
+    Result<Trainer> free = Trainer::create(recipe(old + ", {name: calc, classes: 1}", ""));
+    EXPECT_FALSE(free->load_checkpoint(folder / "c.safetensors").ok()) << "the body of that one learns";
+}
+
+INSTANTIATE_TEST_SUITE_P(Of, FrozenBody, ::testing::Values("plain_conv_unet", "swin_unetr"),
+                         [](const auto& info) { return std::string(info.param); });
+
+TEST(Trainer, StartsOnlyFromABodyThatFits) {
+    test::TemporaryFolder folder;
+    Result<Trainer> other = Trainer::create(tiny());
+    ASSERT_TRUE(save_weights(other->network(), folder / "w.safetensors").ok());
+    Recipe wide = tiny();
+    wide.init_weights = folder / "w.safetensors";
+    EXPECT_TRUE(Trainer::create(wide).ok());
+    wide.architecture.features = {4, 16};
+    const Result<Trainer> refused = Trainer::create(wide);
+    ASSERT_FALSE(refused.ok());
+    EXPECT_NE(refused.error().message.find("has the shape"), std::string::npos) << refused.error().message;
+    wide.init_weights = folder / "missing.safetensors";
+    EXPECT_FALSE(Trainer::create(wide).ok());
+    EXPECT_FALSE(parse_recipe(std::string(kTiny) + "freeze_backbone: true\n", "r.yaml").ok());
+}
+
 TEST(Trainer, AnUnlabelledBatchChangesNothing) {
     Result<Trainer> trainer = Trainer::create(tiny());
     const NamedTensors before = state_of(trainer->network());
@@ -184,7 +348,7 @@ TEST(Trainer, StopsAtALossThatIsNotFinite) {
 
 TEST(Recipe, NamesEveryMistakeByLine) {
     const Result<Recipe> recipe = parse_recipe(
-        "steps: 0\nwindow: [64, 64]\narchitecture: {type: resnet}\nheads: [{name: brain}]\ncolour: red\n", "r.yaml");
+        "steps: 0\nwindow: [64, 64]\narchitecture: {type: resnet}\nheads: [{name: Brain!}]\ncolour: red\n", "r.yaml");
     ASSERT_FALSE(recipe.ok());
     for (const char* part : {"r.yaml:1: steps", "r.yaml:2: window", "architecture.type", "heads[0].name", "colour"}) {
         EXPECT_NE(recipe.error().message.find(part), std::string::npos) << part << " in " << recipe.error().message;
