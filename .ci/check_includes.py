@@ -21,6 +21,7 @@ LEVELS = [  # the longest matching prefix decides
     ("pipeline/infer", 1.5),
     ("pipeline/preprocess", 1.5),
     ("pipeline", 2),
+    ("pipeline/evaluate", 2.5),
     ("pipeline/runner", 3),
     ("scp/server", 2),
     ("fedclient", 3),
