@@ -36,5 +36,6 @@ void register_all_commands(CLI::App& app);
 void register_models_commands(CLI::App& app);    ///< models forward, models show
 void register_operator_commands(CLI::App& app);  ///< status, studies, show, retry, check
 void register_train_commands(CLI::App& app);     ///< train, phantom
+void register_evaluate_commands(CLI::App& app);  ///< evaluate
 
 }  // namespace cardionode

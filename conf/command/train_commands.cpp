@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "conf/command/command.h"
+#include "conf/command/shapes_folder.h"
 #include "models/train/phantom_files.h"
 #include "models/train/train_run.h"
 
@@ -15,19 +16,10 @@ namespace {
 
 volatile std::sig_atomic_t stop_asked = 0;
 
-/// Installed beside the programs, or in the source tree that this program was built from.
-std::filesystem::path default_shapes() {
-    std::error_code no_matter;
-    const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", no_matter);
-    const std::filesystem::path installed = self.parent_path() / ".." / "share" / "cardionode" / "shapes";
-    if (std::filesystem::exists(installed, no_matter)) return installed.lexically_normal();
-    return CARDIONODE_SHAPES_FOLDER;
-}
-
 void add_train(CLI::App& app) {
     CLI::App* command = app.add_subcommand("train", "Train a network on phantoms");
     auto options = std::make_shared<train::TrainRunOptions>();
-    options->shapes = default_shapes();
+    options->shapes = default_shapes_folder();
     command->add_option("--config", options->config, "Recipe (YAML); a bundle's recipe.yaml shows every key")
         ->required();
     command->add_option("--out", options->out, "Folder for checkpoint, weights and metrics.jsonl")->required();
@@ -88,7 +80,7 @@ Result<void> run_phantom(const PhantomCommand& options) {
 void add_phantom(CLI::App& app) {
     CLI::App* command = app.add_subcommand("phantom", "Draw a cardiac CT phantom with exact labels and points");
     auto options = std::make_shared<PhantomCommand>();
-    options->shapes = default_shapes();
+    options->shapes = default_shapes_folder();
     command->add_option("--out", options->out, "Folder for ct.nii.gz, label maps, phantom.json and phantom.png")
         ->required();
     command->add_option("--seed", options->seed, "One seed, one phantom (default 1)");

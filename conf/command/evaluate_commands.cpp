@@ -1,0 +1,66 @@
+// cardionode evaluate.
+#include <csignal>
+#include <memory>
+
+#include <fmt/format.h>
+
+#include "conf/command/command.h"
+#include "conf/command/evaluate_phantoms.h"
+#include "conf/command/shapes_folder.h"
+
+namespace cardionode {
+namespace {
+
+volatile std::sig_atomic_t stop_asked = 0;
+
+void print_line(const std::string& line) {
+    fmt::print("{}\n", line);
+    std::fflush(stdout);
+}
+
+void add_phantoms(CLI::App& evaluate) {
+    CLI::App* command = evaluate.add_subcommand(
+        "phantoms", "A bundle on phantoms that no training draws: landmarks, structures, measurements");
+    auto options = std::make_shared<EvaluatePhantomsOptions>();
+    options->shapes = default_shapes_folder();
+    command->add_option("--bundle", options->bundle, "Folder of the bundle")->required();
+    command->add_option("--out", options->out, "Folder for cases.jsonl, summary.json, table.md and pictures")
+        ->required();
+    command->add_option("--count", options->count, "Phantoms (default 200)")->check(CLI::Range(1, 100000));
+    command->add_option("--first-seed", options->first_seed, "Number of the first one (default 0)");
+    command
+        ->add_option("--size", options->size_mm,
+                     "Of the scan in mm: left-right, front-back, head-foot "
+                     "(default 160 160 144: the whole heart)")
+        ->expected(3)
+        ->check(CLI::Range(48.0, 400.0));
+    command->add_option("--spacing", options->spacing_mm, "Voxel side in mm (default 1)")->check(CLI::Range(0.4, 4.0));
+    command->add_option("--jobs", options->jobs, "Cases at once, each on one CPU thread (default 1)")
+        ->check(CLI::Range(1, 64));
+    command->add_option("--worst", options->worst, "Pictures of so many worst cases (default 3)")
+        ->check(CLI::Range(0, 100));
+    command->add_option("--device", options->device, "cpu (default), cuda or cuda:N");
+    command->add_option("--shapes", options->shapes, "Folder of the phantoms' sources");
+    add_example(*command,
+                "cardionode evaluate phantoms --bundle models/bundles/heart-unet12-2mm --count 200 --jobs 2 --out "
+                "/tmp/evaluation\n"
+                "  Ctrl-C ends after the case at hand; the same line goes on where it stopped.");
+    command->callback([options] {
+        stop_asked = 0;
+        std::signal(SIGINT, [](int) { stop_asked = 1; });
+        std::signal(SIGTERM, [](int) { stop_asked = 1; });
+        options->stop = [] { return stop_asked != 0; };
+        options->print = print_line;
+        finish(evaluate_phantoms(*options));
+    });
+}
+
+}  // namespace
+
+void register_evaluate_commands(CLI::App& app) {
+    CLI::App* evaluate = app.add_subcommand("evaluate", "How good a model is: errors, overlaps, distances");
+    evaluate->require_subcommand(1);
+    add_phantoms(*evaluate);
+}
+
+}  // namespace cardionode
