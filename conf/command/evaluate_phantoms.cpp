@@ -187,7 +187,7 @@ Result<void> write_worst(const EvaluatePhantomsOptions& options, const train::Ph
             const auto ct = ct_of(train::draw_phantom(atlas, seed_of(number), grid_of(number, options)));
             if (!ct) return ct.error();
             const auto file = folder.path() / fmt::format("worst_{}.png", ++n);
-            if (auto r = write_png(worst_case_picture(*ct, score), file); !r) return r;
+            if (auto r = write_png(worst_case_picture(*ct, score, "A phantom, no patient."), file); !r) return r;
         }
     }
     return {};

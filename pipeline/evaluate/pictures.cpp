@@ -12,10 +12,9 @@
 namespace cardionode {
 namespace {
 
-constexpr Rgb kPaper{255, 255, 255}, kInk{30, 30, 30}, kGrid{215, 215, 215}, kDot{40, 90, 170}, kBad{200, 30, 30};
+constexpr Rgb kDot{90, 160, 255}, kBad{255, 70, 60};
 constexpr Rgb kTrue{0, 230, 60}, kFound{255, 70, 60}, kWhite{255, 255, 255}, kGrey{170, 170, 170};
 
-/// Plain text without the dark rim that Canvas::text draws for pictures on CT.
 void ink(Canvas& canvas, Pixel at, const std::string& text, double height, Rgb colour = kWhite) {
     canvas.text(at, text, height, colour);
 }
@@ -200,7 +199,7 @@ Canvas distribution_picture(const std::vector<CaseScore>& cases, const std::stri
     if (!points.empty()) {
         const Axis axis{kLeft, kWidth - 190, 0, 15};
         const double bottom = y + kRowHeight * static_cast<double>(points.size());
-        draw_scale(canvas, axis, {0, 1, 2, 3, 5, 7.5, 10, 15}, 0, y, bottom,
+        draw_scale(canvas, axis, {0, 1, 2, 3, 5, 10, 15}, 0, y, bottom,
                    "distance of found and true point, mm (box: quartiles, orange: median; red: beyond the scale)");
         for (const Row& row : points) draw_row(canvas, row, axis, (y += kRowHeight) - kRowHeight / 2, axis.right + 14);
         y += 56;
@@ -214,7 +213,7 @@ Canvas distribution_picture(const std::vector<CaseScore>& cases, const std::stri
     return canvas;
 }
 
-Canvas worst_case_picture(const Volume& ct, const CaseScore& score) {
+Canvas worst_case_picture(const Volume& ct, const CaseScore& score, const std::string& note) {
     constexpr int kGap = 8, kCaption = 78;
     const int lines = static_cast<int>(score.points.size() + 1) / 2;
     Canvas page(3 * Slice::kSide + 4 * kGap, kCaption + Slice::kSide + 30 + 22 * lines, {24, 24, 28});
@@ -228,9 +227,8 @@ Canvas worst_case_picture(const Volume& ct, const CaseScore& score) {
         return page;
     }
     ink(page, {12, 52},
-        fmt::format(
-            "worst: {}, {}{}. Green cross: true; red ring: found; faint: more than 3 mm off the slice. A phantom.",
-            worst->name, error_text(*worst), worst->reason.empty() ? "" : " (" + worst->reason + ")"),
+        fmt::format("worst: {}, {}{}. Green cross: true; red ring: found; faint: more than 3 mm off the slice. {}",
+                    worst->name, error_text(*worst), worst->reason.empty() ? "" : " (" + worst->reason + ")", note),
         9, kGrey);
     const std::array<std::pair<const char*, std::array<Vec3, 2>>, 3> views = {
         {{"axial", {Vec3{1, 0, 0}, Vec3{0, 1, 0}}},

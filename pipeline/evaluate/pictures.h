@@ -18,6 +18,7 @@ Canvas distribution_picture(const std::vector<CaseScore>& cases, const std::stri
 /// Three slices (axial, coronal, sagittal) of 60 mm through the true place of the case's worst point, with the true
 /// points as green crosses and the found ones as red rings, the worst pair joined; below, the case's errors.
 /// Points more than 3 mm off the slice are drawn faintly.
-Canvas worst_case_picture(const Volume& ct, const CaseScore& score);
+/// @param note  ends the caption: "A phantom, no patient."
+Canvas worst_case_picture(const Volume& ct, const CaseScore& score, const std::string& note);
 
 }  // namespace cardionode
