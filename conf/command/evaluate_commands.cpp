@@ -27,6 +27,13 @@ void add_phantoms(CLI::App& evaluate) {
     command->add_option("--out", options->out, "Folder for cases.jsonl, summary.json, table.md and pictures")
         ->required();
     command->add_option("--count", options->count, "Phantoms (default 200)")->check(CLI::Range(1, 100000));
+    command->add_option("--edition", options->edition, "Of the phantoms: 1 or 2 (default)")->check(CLI::Range(1, 2));
+    command
+        ->add_option("--profiles", options->profiles,
+                     "Scanner profiles of edition 2: training (default), held_out (never seen in training) or all")
+        ->check(CLI::IsMember({"training", "held_out", "all"}));
+    command->add_option("--non-contrast", options->non_contrast, "Share of phantoms without contrast agent (0.06)")
+        ->check(CLI::Range(0.0, 1.0));
     command->add_option("--first-seed", options->first_seed, "Number of the first one (default 0)");
     command
         ->add_option("--size", options->size_mm,

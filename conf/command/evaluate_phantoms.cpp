@@ -44,6 +44,17 @@ train::PhantomGrid grid_of(std::uint64_t number, const EvaluatePhantomsOptions& 
         static_cast<float>(options.spacing_mm));
 }
 
+train::Phantom draw_case(std::uint64_t number, const EvaluatePhantomsOptions& options,
+                         const train::PhantomAtlas& atlas) {
+    train::PhantomOptions drawn;
+    drawn.edition = options.edition;
+    drawn.profiles = options.profiles == "held_out" ? train::ProfileSet::HeldOut
+                     : options.profiles == "all"    ? train::ProfileSet::All
+                                                    : train::ProfileSet::Training;
+    drawn.non_contrast = static_cast<float>(options.non_contrast);
+    return train::draw_phantom(atlas, seed_of(number), grid_of(number, options), drawn);
+}
+
 class Clock {
 public:
     explicit Clock(std::map<std::string, double>& seconds) : seconds_(seconds) {}
@@ -91,7 +102,7 @@ Result<CaseScore> run_case(std::uint64_t number, const EvaluatePhantomsOptions& 
                            const train::PhantomAtlas& atlas, const BundleManifest& manifest, Predictor& predictor) {
     std::map<std::string, double> seconds;
     Clock clock(seconds);
-    const train::Phantom phantom = train::draw_phantom(atlas, seed_of(number), grid_of(number, options));
+    const train::Phantom phantom = draw_case(number, options, atlas);
     auto ct = ct_of(phantom);
     if (!ct) return std::move(ct).error();
     clock.stage("draw");
@@ -104,7 +115,7 @@ Result<CaseScore> run_case(std::uint64_t number, const EvaluatePhantomsOptions& 
     if (!score) return score;
     clock.stage("score");
     score->name = name_of(number);
-    score->profile = "-";
+    score->profile = phantom.profile.empty() ? "-" : phantom.profile;
     score->contrast = phantom.contrast;
     score->seconds = std::move(seconds);
     return score;
@@ -114,6 +125,9 @@ nlohmann::json what_is_asked(const EvaluatePhantomsOptions& options, const Bundl
     return {{"kind", "phantoms"},
             {"bundle", bundle.manifest.name + " " + bundle.manifest.version},
             {"weights_sha256", bundle.manifest.weights.sha256},
+            {"edition", options.edition},
+            {"profiles", options.edition == 1 ? "none" : options.profiles},
+            {"non_contrast", options.non_contrast},
             {"first_seed", options.first_seed},
             {"size_mm", options.size_mm},
             {"spacing_mm", options.spacing_mm}};
@@ -184,7 +198,7 @@ Result<void> write_worst(const EvaluatePhantomsOptions& options, const train::Ph
         for (const CaseScore& score : folder.cases()) {
             if (score.name != name) continue;
             const std::uint64_t number = std::stoull(name.substr(name.find('-') + 1));
-            const auto ct = ct_of(train::draw_phantom(atlas, seed_of(number), grid_of(number, options)));
+            const auto ct = ct_of(draw_case(number, options, atlas));
             if (!ct) return ct.error();
             const auto file = folder.path() / fmt::format("worst_{}.png", ++n);
             if (auto r = write_png(worst_case_picture(*ct, score, "A phantom, no patient."), file); !r) return r;

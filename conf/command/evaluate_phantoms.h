@@ -14,6 +14,9 @@ namespace cardionode {
 
 struct EvaluatePhantomsOptions {
     std::filesystem::path bundle, out, shapes;
+    int edition = 2;                    ///< of the phantoms
+    std::string profiles = "training";  ///< scanner profiles of edition 2: training | held_out | all
+    double non_contrast = 0.06;         ///< share of phantoms without contrast agent
     int count = 200;
     std::uint64_t first_seed = 0;
     std::vector<double> size_mm = {160, 160, 144};  ///< of the scan: left-right, front-back, head-foot
