@@ -85,7 +85,9 @@ private:
 std::string with_unit(const Measurement& measurement) {
     const std::string unit =
         measurement.unit.value == "1" || measurement.unit.value.starts_with("{") ? "" : " " + measurement.unit.value;
-    return fmt::format("{:.{}f}{}", *measurement.value, std::abs(*measurement.value) < 10 ? 2 : 1, unit);
+    const int digits = std::abs(*measurement.value) < 10 ? 2 : std::abs(*measurement.value) < 100 ? 1 : 0;
+    if (!measurement.uncertainty) return fmt::format("{:.{}f}{}", *measurement.value, digits, unit);
+    return fmt::format("{:.{}f} +- {:.{}f}{}", *measurement.value, digits, *measurement.uncertainty, digits, unit);
 }
 
 /// Cut at the width, with dots.

@@ -4,6 +4,8 @@
 #include <array>
 #include <cmath>
 
+#include <fmt/format.h>
+
 #include "pipeline/postprocess/components.h"
 #include "pipeline/postprocess/label_maps.h"
 
@@ -39,6 +41,12 @@ Result<double> calcium_threshold(const CalciumRule& rule, const std::optional<do
     if (!lumen_hu) return reject_error("the density of the blood in the aortic root is not known");
     if (rule.rule == "lumen_plus") return *lumen_hu + rule.threshold_hu;
     return *lumen_hu < 300 ? 450.0 : 850.0;
+}
+
+std::string in_words(const CalciumRule& rule) {
+    if (rule.rule == "lumen_plus") return fmt::format("lumen + {:.0f} HU", rule.threshold_hu);
+    if (rule.rule == "by_lumen") return "450 HU where the lumen is below 300 HU; else 850 HU";
+    return rule.rule;
 }
 
 Result<LabelMap> find_calcium(const HeadProbabilities& probabilities, const CalciumRule& rule, const Volume& ct,

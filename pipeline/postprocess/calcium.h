@@ -22,6 +22,9 @@ namespace cardionode {
 /// lumen without one.
 Result<double> calcium_threshold(const CalciumRule& rule, const std::optional<double>& lumen_hu);
 
+/// The rule for people: "fixed", "lumen + 100 HU", "450 HU where the lumen is below 300 HU; else 850 HU". No comma.
+std::string in_words(const CalciumRule& rule);
+
 /// @param ct          native HU
 /// @param hinges      the found hinge points; a component counts when its centre is within 20 mm of one
 /// @param lumen_hu    median HU of the aortic root's lumen

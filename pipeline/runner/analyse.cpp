@@ -8,6 +8,7 @@
 #include "conf/base/log.h"
 #include "pipeline/measure/measure.h"
 #include "pipeline/outputs/check.h"
+#include "pipeline/postprocess/calcium.h"
 #include "pipeline/postprocess/postprocess.h"
 #include "pipeline/preprocess/preprocess.h"
 
@@ -105,11 +106,14 @@ Result<Analysis> analyse(const StudyInput& input, const AnalysisSettings& settin
     Findings& findings = done->findings;
     findings.warnings.insert(findings.warnings.begin(), series->warnings.begin(), series->warnings.end());
     findings.warnings.insert(findings.warnings.begin(), input.warnings.begin(), input.warnings.end());
-    auto measured = stages.run("measure", [&]() -> Result<std::vector<Measurement>> {
-        return measure(findings, {done->no_calcium_why, done->calcium_threshold_hu});
+    auto measured = stages.run("measure", [&]() -> Result<Measured> {
+        return measure(findings, series->volume,
+                       {done->no_calcium_why, done->calcium_threshold_hu, in_words(manifest.calcium)});
     });
     if (!measured) return std::move(measured).error();
-    findings.measurements = std::move(*measured);
+    findings.measurements = std::move(measured->measurements);
+    findings.outlines = std::move(measured->outlines);
+    findings.warnings.insert(findings.warnings.end(), measured->notes.begin(), measured->notes.end());
 
     OutputRequest request;
     request.work_folder = settings.work_folder;

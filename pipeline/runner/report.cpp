@@ -31,6 +31,8 @@ Json measurement_json(const Measurement& m) {
     Json json = {{"name", m.name}, {"title", m.title}};
     if (m.value) json["value"] = rounded(*m.value);
     else json["value"] = nullptr;
+    if (m.uncertainty) json["uncertainty"] = rounded(*m.uncertainty);
+    else json["uncertainty"] = nullptr;
     json["unit"] = m.unit.value;
     json["rests_on"] = m.rests_on;
     json["reason"] = m.reason;

@@ -14,7 +14,8 @@ namespace cardionode {
 std::string summary_of(const Analysis& analysis);
 
 /// {"landmarks": [{"name", "title", "found", "lps_mm": [x, y, z] | null, "confidence", "reason"}],
-///  "measurements": [{"name", "title", "value": number | null, "unit", "rests_on", "reason"}],
+///  "measurements": [{"name", "title", "value": number | null, "uncertainty": number | null, "unit", "rests_on",
+///                    "reason"}],
 ///  "warnings": [text], "series": "why chosen", "not_chosen": [text], "model": "name version", "device",
 ///  "outputs": [{"kind", "file"}], "notes": [text], "overview": "path of the PNG", "seconds": {stage: number}}
 /// @param work_folder  paths in the JSON begin with it

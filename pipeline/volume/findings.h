@@ -39,10 +39,18 @@ struct Measurement {
     std::string name;   ///< "annulus_area_mm2": unit in the name, for JSON
     std::string title;  ///< "Annulus area"
     Code concept_name;
-    Code unit;                    ///< UCUM
-    std::optional<double> value;  ///< none: what it rests on was not found
-    std::string rests_on;         ///< names of landmarks or labels, comma separated
-    std::string reason;           ///< why there is no value
+    Code unit;                               ///< UCUM
+    std::optional<double> value;             ///< none: what it rests on was not found
+    std::string rests_on;                    ///< names of landmarks or labels, comma separated
+    std::string reason;                      ///< why there is no value
+    std::optional<double> uncertainty = {};  ///< one standard deviation, same unit; none: not known, or no value
+};
+
+/// A closed curve in the patient that a measurement was taken from, for pictures: a reader must be able to check it.
+struct Outline {
+    std::string name;   ///< "annulus", "outflow_tract", "sinus", "junction", "ascending_aorta"
+    std::string title;  ///< "Annulus"
+    std::vector<PatientPoint> points;
 };
 
 /// One structure that is drawn: a label of a label map.
@@ -82,6 +90,7 @@ struct Findings {
     std::vector<SegmentGroup> groups;
     std::vector<Landmark> landmarks;
     std::vector<Measurement> measurements;
+    std::vector<Outline> outlines;       ///< of the lumen, where measurements were taken
     std::optional<Plane> annular_plane;  ///< none: a hinge point is missing or the triangle is implausible
     std::vector<std::string> warnings;   ///< for people: "no contrast agent seen"
     ModelIdentity model;

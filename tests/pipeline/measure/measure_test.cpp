@@ -5,7 +5,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "pipeline/measure/annulus_contour.h"
+#include "pipeline/measure/lumen_contour.h"
+#include "pipeline/measure/root_sections.h"
+#include "pipeline/measure/uncertainty.h"
 
 using namespace cardionode;
 
@@ -88,6 +90,25 @@ Findings findings_of(double spacing = 0.8, std::int64_t side = 100) {
     return findings;
 }
 
+/// The CT that goes with the labels: blood of 400 HU in a wall of 50 HU.
+Volume ct_of(const LabelMap& map, float blood = 400, float wall = 50) {
+    Volume ct(map.grid, wall);
+    for (std::size_t v = 0; v < map.voxels.size(); ++v) {
+        if (map.voxels[v] != 0) ct.voxels[v] = blood;
+    }
+    return ct;
+}
+
+Result<LumenContour> by_labels(const LabelMap& map, const std::vector<int>& lumen, const Plane& plane) {
+    return LumenTracer(nullptr, map, lumen).trace(plane);
+}
+
+Measured measured(const Findings& findings, const CalciumContext& calcium = {"not asked", 0, ""}) {
+    MeasureRules rules;
+    rules.samples = 8;
+    return measure(findings, ct_of(findings.groups.front().labels), calcium, rules);
+}
+
 const Measurement& find(const std::vector<Measurement>& all, const std::string& name) {
     for (const Measurement& m : all) {
         if (m.name == name) return m;
@@ -97,7 +118,7 @@ const Measurement& find(const std::vector<Measurement>& all, const std::string& 
 
 }  // namespace
 
-TEST(AnnulusContour, AnObliqueEllipseIsMeasuredWithinTwoPercentOnFineVoxels) {
+TEST(LumenContour, AnObliqueEllipseIsMeasuredWithinTwoPercentOnFineVoxels) {
     const Frame f;
     struct Case {
         double spacing;
@@ -107,7 +128,7 @@ TEST(AnnulusContour, AnObliqueEllipseIsMeasuredWithinTwoPercentOnFineVoxels) {
     };
     for (const auto& [spacing, side, share, mm] :
          {Case{0.5, 140, 0.005, 0.2}, Case{1.0, 70, 0.01, 0.5}, Case{1.5, 47, 0.02, 1.0}}) {
-        const auto contour = annulus_contour(tube(grid_of(spacing, side), f, kA, kB), {1, 2}, {f.centre, f.n});
+        const auto contour = by_labels(tube(grid_of(spacing, side), f, kA, kB), {1, 2}, {f.centre, f.n});
         ASSERT_TRUE(contour) << contour.error().message;
         EXPECT_NEAR(contour->area_mm2, M_PI * kA * kB, share * M_PI * kA * kB) << spacing;
         EXPECT_NEAR(contour->perimeter_mm, ellipse_perimeter(kA, kB), share * ellipse_perimeter(kA, kB)) << spacing;
@@ -116,19 +137,19 @@ TEST(AnnulusContour, AnObliqueEllipseIsMeasuredWithinTwoPercentOnFineVoxels) {
     }
 }
 
-TEST(AnnulusContour, APlaneThatCutsObliquelySeesTheLongerEllipse) {
+TEST(LumenContour, APlaneThatCutsObliquelySeesTheLongerEllipse) {
     // A tube of radius 12 cut 30 degrees off its axis is an ellipse of half axes 12 and 12 / cos 30.
     const Frame f;
     const double angle = M_PI / 6;
     const Vec3 normal = add(scale(f.n, std::cos(angle)), scale(f.u, std::sin(angle)));
-    const auto contour = annulus_contour(tube(grid_of(0.8, 120), f, 12, 12), {1, 2}, {f.centre, normal});
+    const auto contour = by_labels(tube(grid_of(0.8, 120), f, 12, 12), {1, 2}, {f.centre, normal});
     ASSERT_TRUE(contour) << contour.error().message;
     EXPECT_NEAR(contour->area_mm2, M_PI * 144 / std::cos(angle), 0.02 * M_PI * 144 / std::cos(angle));
     EXPECT_NEAR(contour->max_diameter_mm, 24 / std::cos(angle), 0.5);
     EXPECT_NEAR(contour->min_diameter_mm, 24, 0.5);
 }
 
-TEST(AnnulusContour, TheStaircaseOfACoarseNetworkDoesNotLengthenThePerimeter) {
+TEST(LumenContour, TheStaircaseOfACoarseNetworkDoesNotLengthenThePerimeter) {
     // Labels of 2 mm voxels, copied to a source of 0.5 mm: as a model gives them that is sure of everything.
     const Frame f;
     const LabelMap coarse = tube(grid_of(2, 40), f, 13, 13);
@@ -141,13 +162,13 @@ TEST(AnnulusContour, TheStaircaseOfACoarseNetworkDoesNotLengthenThePerimeter) {
             }
         }
     }
-    const auto contour = annulus_contour(fine, {1, 2}, {f.centre, f.n});
+    const auto contour = by_labels(fine, {1, 2}, {f.centre, f.n});
     ASSERT_TRUE(contour) << contour.error().message;
     EXPECT_NEAR(contour->area_mm2, M_PI * 169, 0.035 * M_PI * 169);
     EXPECT_NEAR(contour->perimeter_mm, 26 * M_PI, 0.035 * 26 * M_PI);
 }
 
-TEST(AnnulusContour, AHoleInTheLabelsIsFilled) {
+TEST(LumenContour, AHoleInTheLabelsIsFilled) {
     const Frame f;
     LabelMap map = tube(grid_of(0.8, 100), f, kA, kB);
     for (std::size_t v = 0; v < map.voxels.size(); ++v) {
@@ -156,58 +177,162 @@ TEST(AnnulusContour, AHoleInTheLabelsIsFilled) {
         const VoxelIndex index{{o % size[0], o / size[0] % size[1], o / (size[0] * size[1])}};
         if (distance_mm(map.grid.to_patient(index), f.at(3, 2, 0)) < 4) map.voxels[v] = 0;
     }
-    const auto contour = annulus_contour(map, {1, 2}, {f.centre, f.n});
+    const auto contour = by_labels(map, {1, 2}, {f.centre, f.n});
     ASSERT_TRUE(contour) << contour.error().message;
     EXPECT_NEAR(contour->area_mm2, M_PI * kA * kB, 0.02 * M_PI * kA * kB);
 }
 
-TEST(AnnulusContour, BothLabelsTogetherAreTheLumen) {
+TEST(LumenContour, BothLabelsTogetherAreTheLumen) {
     // With the aorta alone the plane at the border of the two labels shows half of the truth or nothing.
     const Frame f;
     const LabelMap map = tube(grid_of(0.8, 100), f, kA, kB);
-    const auto both = annulus_contour(map, {1, 2}, {f.centre, f.n});
-    const auto below = annulus_contour(map, {2}, {f.at(0, 0, -5), f.n});
+    const auto both = by_labels(map, {1, 2}, {f.centre, f.n});
+    const auto below = by_labels(map, {2}, {f.at(0, 0, -5), f.n});
     ASSERT_TRUE(both);
     EXPECT_FALSE(below);
 }
 
-TEST(AnnulusContour, NoBloodAtThePlaneIsSaid) {
+TEST(LumenContour, NoBloodAtThePlaneIsSaid) {
     const Frame f;
-    const auto contour = annulus_contour(tube(grid_of(0.8, 100), f, kA, kB), {1, 2}, {f.at(30, 0, 0), f.n});
+    const auto contour = by_labels(tube(grid_of(0.8, 100), f, kA, kB), {1, 2}, {f.at(30, 0, 0), f.n});
     ASSERT_FALSE(contour);
     EXPECT_THAT(contour.error().message, testing::HasSubstr("no blood"));
 }
 
-TEST(AnnulusContour, AnImplausibleAreaIsRefused) {
+TEST(RootSections, AnAnnulusThatNobodyHasIsRefused) {
     const Frame f;
-    const auto small = annulus_contour(tube(grid_of(0.8, 100), f, 5, 5), {1, 2}, {f.centre, f.n});
+    const auto annulus = [&](double radius, double spacing) {
+        const LabelMap map = tube(grid_of(spacing, 100), f, radius, radius);
+        return find_sections(LumenTracer(nullptr, map, {1, 2}), {f.centre, f.n}).annulus;
+    };
+    const auto small = annulus(5, 0.8);
     ASSERT_FALSE(small);
     EXPECT_THAT(small.error().message, testing::HasSubstr("implausible"));
-    const auto large = annulus_contour(tube(grid_of(1.0, 100), f, 25, 25), {1, 2}, {f.centre, f.n});
-    EXPECT_FALSE(large);
-    const auto endless = annulus_contour(tube(grid_of(1.0, 120), f, 200, 200), {1, 2}, {f.centre, f.n});
+    EXPECT_FALSE(annulus(25, 1.0));
+    const auto endless = annulus(200, 1.0);
     ASSERT_FALSE(endless);
     EXPECT_THAT(endless.error().message, testing::HasSubstr("no border"));
 }
 
-TEST(AnnulusContour, ALabelThatRunsOutIntoItsNeighbourIsRefused) {
-    const Frame f;
-    LabelMap map = tube(grid_of(0.8, 100), f, 12, 12);
+/// A tongue of label, 8 mm wide and 14 mm long, where there is no blood.
+LabelMap with_tongue(LabelMap map, const Frame& f) {
     for (std::size_t v = 0; v < map.voxels.size(); ++v) {
         const auto& size = map.grid.size();
         const auto o = static_cast<std::int64_t>(v);
         const VoxelIndex index{{o % size[0], o / size[0] % size[1], o / (size[0] * size[1])}};
         const Vec3 d = subtract(map.grid.to_patient(index).lps_mm, f.centre.lps_mm);
-        if (dot(d, f.u) > 0 && dot(d, f.u) < 26 && std::abs(dot(d, f.v)) < 4) map.voxels[v] = 2;  // a tongue
+        if (dot(d, f.u) > 0 && dot(d, f.u) < 26 && std::abs(dot(d, f.v)) < 4) map.voxels[v] = 2;
     }
-    const auto contour = annulus_contour(map, {1, 2}, {f.centre, f.n});
+    return map;
+}
+
+TEST(LumenContour, ALabelThatRunsOutIntoItsNeighbourIsRefusedWithoutTheCt) {
+    const Frame f;
+    const LabelMap map = with_tongue(tube(grid_of(0.8, 100), f, 12, 12), f);
+    const auto contour = by_labels(map, {1, 2}, {f.centre, f.n});
     ASSERT_FALSE(contour);
     EXPECT_THAT(contour.error().message, testing::HasSubstr("ragged"));
-    EXPECT_TRUE(annulus_contour(tube(grid_of(0.8, 100), f, 16, 8.5), {1, 2}, {f.centre, f.n})) << "an oval is not";
+    EXPECT_TRUE(by_labels(tube(grid_of(0.8, 100), f, 16, 8.5), {1, 2}, {f.centre, f.n})) << "an oval is not";
+}
+
+TEST(LumenContour, TheCtPutsRightALabelThatRunsOutIntoItsNeighbour) {
+    const Frame f;
+    const LabelMap truth = tube(grid_of(0.8, 100), f, 12, 12);
+    const Volume ct = ct_of(truth);
+    const LabelMap wrong = with_tongue(truth, f);
+    const auto contour = LumenTracer(&ct, wrong, {1, 2}).trace({f.centre, f.n});
+    ASSERT_TRUE(contour) << contour.error().message;
+    EXPECT_EQ(contour->basis, LumenContour::Basis::Ct);
+    EXPECT_NEAR(contour->area_mm2, M_PI * 144, 0.02 * M_PI * 144);
+}
+
+TEST(LumenContour, OnTheCtAnObliqueEllipseIsExactOnFineAndOnUnevenVoxels) {
+    const Frame f;
+    // Left-handed, turned, and with slices three times as thick as the pixels.
+    const Vec3 row = normalised({0.96, 0.2, -0.1}), column = normalised(cross({0.1, 0.1, 1}, row));
+    const Vec3 slices = scale(cross(row, column), -1);
+    struct Case {
+        Vec3 spacing;
+        double share, mm;
+    };
+    for (const auto& [spacing, share, mm] : {Case{{0.4, 0.4, 0.5}, 0.007, 0.15}, Case{{0.7, 0.7, 0.7}, 0.01, 0.25},
+                                             Case{{0.5, 0.5, 1.5}, 0.013, 0.3}, Case{{1.5, 1.5, 1.5}, 0.02, 0.5}}) {
+        std::array<std::int64_t, 3> size{};
+        Vec3 corner = f.centre.lps_mm;
+        for (std::size_t a = 0; a < 3; ++a) {
+            size[a] = static_cast<std::int64_t>(60 / spacing[a]);
+            corner = subtract(corner, scale(a == 0 ? row : a == 1 ? column : slices, 30));
+        }
+        const Grid grid = Grid::create({corner}, {row, column, slices}, spacing, size).value();
+        Volume ct(grid, 50.0F);
+        LabelMap labels(grid, std::uint8_t{0});
+        for (std::int64_t o = 0; o < grid.voxel_count(); ++o) {
+            const VoxelIndex index{{o % size[0], o / size[0] % size[1], o / (size[0] * size[1])}};
+            const Vec3 d = subtract(grid.to_patient(index).lps_mm, f.centre.lps_mm);
+            const double x = dot(d, f.u), y = dot(d, f.v), rho = std::hypot(x / kA, y / kB);
+            // Distance to the ellipse to first order; a scanner's blur of 0.6 mm and more with thicker voxels.
+            const double gradient = std::hypot(x / (kA * kA), y / (kB * kB)) / std::max(rho, 1e-6);
+            const double away = (rho - 1) / std::max(gradient, 1e-6);
+            const double blur = 0.6 + 0.3 * spacing[2];
+            ct.voxels[o] = static_cast<float>(50 + 350 * 0.5 * std::erfc(away / (blur * M_SQRT2)));
+            if (rho <= 1) labels.voxels[o] = 2;
+        }
+        const auto contour = LumenTracer(&ct, labels, {2}).trace({f.centre, f.n});
+        ASSERT_TRUE(contour) << contour.error().message;
+        EXPECT_EQ(contour->basis, LumenContour::Basis::Ct);
+        EXPECT_GT(contour->edge_share, 0.95);
+        EXPECT_NEAR(contour->area_mm2, M_PI * kA * kB, share * M_PI * kA * kB) << spacing[2];
+        EXPECT_NEAR(contour->perimeter_mm, ellipse_perimeter(kA, kB), share * ellipse_perimeter(kA, kB));
+        EXPECT_NEAR(contour->max_diameter_mm, 2 * kA, mm) << spacing[2];
+        EXPECT_NEAR(contour->min_diameter_mm, 2 * kB, mm) << spacing[2];
+    }
+}
+
+TEST(LumenContour, CalciumAtTheRimNeitherInflatesNorNotchesIt) {
+    const Frame f;
+    const LabelMap labels = tube(grid_of(0.8, 100), f, 12, 12);
+    for (const double at : {11.0, 12.5, 14.0}) {  // inside, in the wall, outside
+        Volume ct = ct_of(labels);
+        for (std::int64_t o = 0; o < ct.grid.voxel_count(); ++o) {
+            const auto& size = ct.grid.size();
+            const VoxelIndex index{{o % size[0], o / size[0] % size[1], o / (size[0] * size[1])}};
+            if (distance_mm(ct.grid.to_patient(index), f.at(at, 0, 0)) < 3) ct.voxels[o] = 1200;
+        }
+        const auto contour = LumenTracer(&ct, labels, {1, 2}).trace({f.centre, f.n});
+        ASSERT_TRUE(contour) << contour.error().message;
+        EXPECT_NEAR(contour->area_mm2, M_PI * 144, 0.02 * M_PI * 144) << at;
+        EXPECT_NEAR(contour->radius_at(contour->frame.angle_of(f.at(12, 0, 0))), 12, 0.5) << at;
+    }
+}
+
+TEST(LumenContour, AnAtriumBehindAThinWallIsNotTakenIn) {
+    const Frame f;
+    const LabelMap labels = tube(grid_of(0.6, 120), f, 12, 12);
+    Volume ct = ct_of(labels);
+    for (std::int64_t o = 0; o < ct.grid.voxel_count(); ++o) {
+        const auto& size = ct.grid.size();
+        const VoxelIndex index{{o % size[0], o / size[0] % size[1], o / (size[0] * size[1])}};
+        const Vec3 d = subtract(ct.grid.to_patient(index).lps_mm, f.centre.lps_mm);
+        const double rho = std::hypot(dot(d, f.u), dot(d, f.v));
+        if (dot(d, f.u) > 0 && rho > 14 && rho < 30) ct.voxels[o] = 420;
+    }
+    const auto contour = LumenTracer(&ct, labels, {1, 2}).trace({f.centre, f.n});
+    ASSERT_TRUE(contour) << contour.error().message;
+    EXPECT_NEAR(contour->area_mm2, M_PI * 144, 0.02 * M_PI * 144);
+}
+
+TEST(LumenContour, WithoutContrastAgentTheLabelsSpeakAlone) {
+    const Frame f;
+    const LabelMap labels = tube(grid_of(0.8, 100), f, kA, kB);
+    const Volume ct = ct_of(labels, 45, 40);
+    const auto contour = LumenTracer(&ct, labels, {1, 2}).trace({f.centre, f.n});
+    ASSERT_TRUE(contour) << contour.error().message;
+    EXPECT_EQ(contour->basis, LumenContour::Basis::Labels);
+    EXPECT_NEAR(contour->area_mm2, M_PI * kA * kB, 0.02 * M_PI * kA * kB);
 }
 
 TEST(Measure, AnAnalyticRootGivesItsKnownNumbers) {
-    const auto all = measure(findings_of(), {"not asked", 0});
+    const auto all = measured(findings_of(), {"not asked", 0, ""}).measurements;
     const Frame f;
     const double area = *find(all, "annulus_area_mm2").value, perimeter = *find(all, "annulus_perimeter_mm").value;
     EXPECT_NEAR(area, M_PI * kA * kB, 0.02 * M_PI * kA * kB);
@@ -228,7 +353,7 @@ TEST(Measure, AnAnalyticRootGivesItsKnownNumbers) {
 }
 
 TEST(Measure, EveryMeasurementHasACodeAUnitAndSaysWhatItRestsOn) {
-    for (const Measurement& m : measure(findings_of(), {"not asked", 0})) {
+    for (const Measurement& m : measured(findings_of(), {"not asked", 0, ""}).measurements) {
         EXPECT_FALSE(m.concept_name.value.empty()) << m.name;
         EXPECT_LE(m.concept_name.value.size(), 16U) << m.name;  // VR SH of Code Value (0008,0100)
         EXPECT_THAT(m.concept_name.scheme, testing::AnyOf("DCM", "SCT", "99CARDIONODE")) << m.name;
@@ -243,7 +368,7 @@ TEST(Measure, AMissingHingePointLeavesNoPlaneNumberButAReason) {
     Findings findings = findings_of();
     findings.landmarks[1] = point("hinge_left", std::nullopt, "the model marked no voxel");
     findings.annular_plane.reset();
-    const auto all = measure(findings, {"the hinge points were not found", 0});
+    const auto all = measured(findings, {"the hinge points were not found", 0, ""}).measurements;
     for (const char* name : {"annulus_area_mm2", "annulus_perimeter_mm", "annulus_min_diameter_mm", "annulus_tilt_deg",
                              "left_ostium_height_mm", "septum_depth_mm", "hinge_left_right_mm", "valve_calcium_mm3"}) {
         EXPECT_FALSE(find(all, name).value) << name;
@@ -257,7 +382,7 @@ TEST(Measure, AMissingHingePointLeavesNoPlaneNumberButAReason) {
 TEST(Measure, AMissingOstiumCostsOnlyItsOwnHeight) {
     Findings findings = findings_of();
     findings.landmarks[3] = point("ostium_right", std::nullopt, "too small");
-    const auto all = measure(findings, {});
+    const auto all = measured(findings).measurements;
     EXPECT_FALSE(find(all, "right_ostium_height_mm").value);
     EXPECT_TRUE(find(all, "left_ostium_height_mm").value);
     EXPECT_TRUE(find(all, "annulus_area_mm2").value);
@@ -267,18 +392,115 @@ TEST(Measure, ANumberOfMeasurementsDoesNotDependOnWhatWasFound) {
     Findings nothing = findings_of();
     nothing.landmarks.clear();
     nothing.annular_plane.reset();
-    EXPECT_EQ(measure(nothing, {"x", 0}).size(), measure(findings_of(), {"x", 0}).size());
+    EXPECT_EQ(measured(nothing, {"x", 0, ""}).measurements.size(),
+              measured(findings_of(), {"x", 0, ""}).measurements.size());
 }
 
-TEST(Measure, AValveWithoutCalciumHasZeroAndAMeasuredOneItsVolume) {
+TEST(Measure, AValveWithoutCalciumHasZeroAndAMeasuredOneThePartsOfItsVolume) {
     Findings findings = findings_of();
+    const Frame f;
     Segment calcium;
     calcium.label = 1;
     calcium.name = "valve_calcium";
-    findings.groups.push_back({"valve_calcium", "Calcium", LabelMap(grid_of(1, 10), std::uint8_t{0}), {calcium}});
-    auto all = measure(findings, {"", 850});
-    EXPECT_EQ(find(all, "valve_calcium_mm3").value, 0);
-    EXPECT_THAT(find(all, "valve_calcium_mm3").rests_on, testing::HasSubstr("850 HU"));
-    findings.groups.back().segments.front().volume_ml = 0.1235;
-    EXPECT_NEAR(*find(measure(findings, {"", 850}), "valve_calcium_mm3").value, 123.5, 1e-9);
+    findings.groups.push_back({"valve_calcium", "Calcium", LabelMap(grid_of(0.8, 100), std::uint8_t{0}), {calcium}});
+    const auto none = measured(findings, {"", 850, "fixed"}).measurements;
+    for (const char* name : {"valve_calcium_mm3", "valve_calcium_right_mm3", "valve_calcium_left_mm3",
+                             "valve_calcium_noncoronary_mm3", "valve_calcium_outflow_mm3"}) {
+        EXPECT_EQ(find(none, name).value, 0) << name;
+    }
+    EXPECT_THAT(find(none, "valve_calcium_mm3").rests_on, testing::HasSubstr("850 HU or more; rule: fixed"));
+
+    // Balls: 3 mm on the right cusp, 2.5 mm on the left, 2 mm on the other, 2.2 mm below the plane.
+    LabelMap& map = findings.groups.back().labels;
+    struct Ball {
+        PatientPoint at;
+        double radius;
+        const char* name;
+    };
+    const std::vector<Ball> balls = {{f.at(9, 1, 4), 3, "valve_calcium_right_mm3"},
+                                     {f.at(-5, 8, 5), 2.5, "valve_calcium_left_mm3"},
+                                     {f.at(-3, -9, 6), 2, "valve_calcium_noncoronary_mm3"},
+                                     {f.at(8, 2, -6), 2.2, "valve_calcium_outflow_mm3"}};
+    for (std::int64_t o = 0; o < map.grid.voxel_count(); ++o) {
+        const auto& size = map.grid.size();
+        const PatientPoint p =
+            map.grid.to_patient(VoxelIndex{{o % size[0], o / size[0] % size[1], o / (size[0] * size[1])}});
+        for (const Ball& ball : balls) {
+            if (distance_mm(p, ball.at) <= ball.radius) map.voxels[o] = 1;
+        }
+    }
+    const auto all = measured(findings, {"", 850, "fixed"}).measurements;
+    double sum = 0;
+    for (const Ball& ball : balls) {
+        const Measurement& part = find(all, ball.name);
+        const double truth = 4.0 / 3 * M_PI * std::pow(ball.radius, 3);
+        EXPECT_NEAR(*part.value, truth, 0.12 * truth) << ball.name;
+        EXPECT_GT(*part.uncertainty, 0) << ball.name;
+        sum += *part.value;
+    }
+    EXPECT_NEAR(*find(all, "valve_calcium_mm3").value, sum, 1e-9);
+    // Half a voxel all round the four balls.
+    double shell = 0;
+    for (const Ball& ball : balls) shell += 4 * M_PI * ball.radius * ball.radius * 0.4;
+    EXPECT_NEAR(*find(all, "valve_calcium_mm3").uncertainty, shell, 0.35 * shell);
+}
+
+TEST(Measure, CalciumWithoutAPlaneHasItsVolumeButNoParts) {
+    Findings findings = findings_of();
+    findings.groups.push_back({"valve_calcium", "Calcium", LabelMap(grid_of(0.8, 100), std::uint8_t{1}), {}});
+    findings.annular_plane.reset();
+    const auto all = measured(findings, {"", 850, "fixed"}).measurements;
+    EXPECT_TRUE(find(all, "valve_calcium_mm3").value);
+    EXPECT_FALSE(find(all, "valve_calcium_left_mm3").value);
+    EXPECT_FALSE(find(all, "valve_calcium_left_mm3").reason.empty());
+}
+
+TEST(Uncertainty, AHingeErrorTiltsThePlaneAsGeometrySays) {
+    // Three points on a circle of 25 mm: one that is e off tilts the plane by atan(e / 18.75) (facts, section 3).
+    Hinges hinges;
+    for (int h = 0; h < 3; ++h) {
+        hinges.at[h] = {{12.5 * std::cos(h * 2 * M_PI / 3), 12.5 * std::sin(h * 2 * M_PI / 3), 0}};
+    }
+    Hinges off = hinges;
+    off.at[0].lps_mm[2] += 2.6;
+    EXPECT_NEAR(std::acos(off.plane({0, 0, 1}).normal[2]), std::atan(2.6 / 18.75), 1e-9);
+    hinges.axis_sd_mm = {1, 1, 1};
+    EXPECT_NEAR(hinges.height_sd({{0, 0, 20}}), 1 / std::sqrt(3.0), 1e-9);  // the mean of three
+    EXPECT_NEAR(hinges.height_sd({{12.5, 0, 9}}), 1, 1e-9);                 // at a hinge point: its own error
+    EXPECT_GT(hinges.height_sd({{25, 0, 9}}), 1.2);                         // outside of them it grows
+}
+
+TEST(Uncertainty, MovedPointsHaveTheErrorThatWasAskedForAndAreAlwaysTheSame) {
+    Hinges hinges;
+    hinges.axis_sd_mm.fill(axis_sd(2.6));
+    const auto samples = moved(hinges, 4000, 7);
+    std::vector<double> away;
+    for (const Hinges& s : samples) away.push_back(distance_mm(s.at[1], hinges.at[1]));
+    std::nth_element(away.begin(), away.begin() + 2000, away.end());
+    EXPECT_NEAR(away[2000], 2.6, 0.1);
+    EXPECT_EQ(moved(hinges, 4000, 7)[3999].at[2].lps_mm, samples[3999].at[2].lps_mm);
+}
+
+TEST(Measure, ALargerErrorOfThePointsMakesTheNumbersLessSure) {
+    const Findings findings = findings_of();
+    const Volume ct = ct_of(findings.groups.front().labels);
+    const auto with_error = [&](double mm) {
+        MeasureRules rules;
+        rules.point_error_mm = mm;
+        rules.samples = 16;
+        return measure(findings, ct, {}, rules).measurements;
+    };
+    const auto sure = with_error(0.5), unsure = with_error(3);
+    for (const char* name : {"annulus_area_mm2", "annulus_max_diameter_mm", "annulus_tilt_deg", "left_ostium_height_mm",
+                             "septum_length_mm"}) {
+        ASSERT_TRUE(find(sure, name).uncertainty) << name;
+        EXPECT_LT(*find(sure, name).uncertainty, *find(unsure, name).uncertainty) << name;
+    }
+    EXPECT_EQ(find(sure, "annulus_area_mm2").value, find(unsure, "annulus_area_mm2").value);
+    // 3 mm of median error: axis sd 1.95 mm; height of a point above the plane near its centre.
+    EXPECT_NEAR(*find(unsure, "septum_length_mm").uncertainty, axis_sd(3) * M_SQRT2, 1e-9);
+}
+
+TEST(Measure, ALowOstiumOverSmallSinusesIsNotedWithItsSourceAndNotMoreThanThat) {
+    EXPECT_TRUE(measured(findings_of()).notes.empty());
 }
