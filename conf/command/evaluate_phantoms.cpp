@@ -20,6 +20,7 @@
 #include "pipeline/infer/predictor.h"
 #include "pipeline/measure/measure.h"
 #include "pipeline/outputs/png_file.h"
+#include "pipeline/postprocess/calcium.h"
 #include "pipeline/postprocess/postprocess.h"
 #include "pipeline/preprocess/preprocess.h"
 
@@ -92,7 +93,9 @@ Result<Findings> analyse_case(const Volume& ct, const BundleManifest& manifest, 
     clock.stage("infer");
     auto done = postprocess(ct, *prediction, manifest, {});
     if (!done) return std::move(done).error();
-    done->findings.measurements = measure(done->findings, {done->no_calcium_why, done->calcium_threshold_hu});
+    done->findings.measurements =
+        measure(done->findings, ct, {done->no_calcium_why, done->calcium_threshold_hu, in_words(manifest.calcium)})
+            .measurements;
     clock.stage("postprocess_and_measure");
     if (auto added = add_region(done->findings, *prediction, ct.grid); !added) return std::move(added).error();
     return std::move(done->findings);

@@ -82,7 +82,7 @@ Result<Findings> truth_of(const train::Phantom& phantom, const Volume& ct, const
     if (centre) truth.annular_plane = Plane{*centre, normalised(place(phantom.annulus_normal).lps_mm)};
 
     const LabelMap region(ct.grid, phantom.calc);
-    CalciumContext context{"there is no annulus", 0};
+    CalciumContext context{"there is no annulus", 0, in_words(manifest.calcium)};
     if (centre) {
         const auto lumen = lumen_hu(ct, truth.groups.front().labels, aorta, *centre);
         const auto threshold = calcium_threshold(manifest.calcium, lumen);
@@ -94,10 +94,13 @@ Result<Findings> truth_of(const train::Phantom& phantom, const Volume& ct, const
             if (!calcium) return std::move(calcium).error();
             truth.groups.push_back(
                 group_of(std::string(names::kValveCalcium), std::move(*calcium), {names::kValveCalcium.data()}));
-            context = {"", *threshold};
+            context.not_measured_why.clear();
+            context.threshold_hu = *threshold;
         }
     }
-    truth.measurements = measure(truth, context);
+    MeasureRules exact;
+    exact.samples = 0;  // the points are the truth
+    truth.measurements = measure(truth, ct, context, exact).measurements;
     // After measuring, which knows nothing of it.
     truth.groups.push_back(group_of(std::string(kCalciumRegion), region, {kCalciumRegion.data()}));
     return truth;
