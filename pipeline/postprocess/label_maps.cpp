@@ -8,14 +8,21 @@
 
 namespace cardionode {
 Result<LabelMap> largest_pieces(const HeadProbabilities& probabilities) {
+    constexpr double kLeastShare = 0.2;  // of the largest piece
     auto labels = argmax(probabilities);
     if (!labels) return labels;
-    const auto largest = largest_components(*labels, static_cast<int>(probabilities.channels.size()) - 1);
-    std::fill(labels->voxels.begin(), labels->voxels.end(), std::uint8_t{0});
-    for (std::size_t label = 1; label < largest.size(); ++label) {
-        for (const std::int64_t o : largest[label]) labels->voxels[o] = static_cast<std::uint8_t>(label);
+    LabelMap kept(labels->grid, std::uint8_t{0});
+    for (int label = 1; label < static_cast<int>(probabilities.channels.size()); ++label) {
+        const auto pieces = components_of(*labels, label);
+        std::size_t largest = 0;
+        for (const Component& piece : pieces) largest = std::max(largest, piece.offsets.size());
+        for (const Component& piece : pieces) {
+            if (static_cast<double>(piece.offsets.size()) < kLeastShare * static_cast<double>(largest)) continue;
+            for (const std::int64_t o : piece.offsets)
+                kept.voxels[static_cast<std::size_t>(o)] = labels->voxels[static_cast<std::size_t>(o)];
+        }
     }
-    return labels;
+    return kept;
 }
 
 Result<LabelMap> onto_grid(const HeadProbabilities& probabilities, const LabelMap& labels, const Grid& target) {

@@ -12,8 +12,10 @@
 
 namespace cardionode {
 
-/// Argmax per voxel of the network's grid; then, of each label, only the largest 26-connected component stays: a
-/// chamber is one piece, and what lies elsewhere (other vessels, the spine) is noise. Bug: as argmax().
+/// Argmax per voxel of the network's grid; then, of each label, the largest 26-connected component stays, and those of
+/// at least a fifth of its size; what is smaller (other vessels, the spine) is noise. Not the largest alone: a cardiac
+/// scan without the arch holds the ascending and the descending aorta as two pieces, of which the descending one is
+/// often the larger, and nothing of the root can be measured without the other. Bug: as argmax().
 Result<LabelMap> largest_pieces(const HeadProbabilities& probabilities);
 
 /// The label map on another grid: the channels' probabilities are interpolated trilinearly at each voxel centre and
