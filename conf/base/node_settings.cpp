@@ -81,6 +81,7 @@ ScpSettings read_scp(Section s) {
     s.integer("max_pdu_bytes", c.max_pdu_bytes, 4096, 131072);
     s.integer("max_object_mib", c.max_object_mib, 1, 4095);
     s.integer("min_free_mib", c.min_free_mib, 0, 1 << 30);
+    s.integer("journal_spare_mib", c.journal_spare_mib, 0, 1 << 20);
     s.integer("series_quiet_seconds", c.series_quiet_seconds, 1, 86400);
     s.integer("study_quiet_seconds", c.study_quiet_seconds, 1, 86400);
     if (c.study_quiet_seconds < c.series_quiet_seconds) {

@@ -37,6 +37,7 @@ struct ScpSettings {
     int max_pdu_bytes = 131072;
     int max_object_mib = 2048;
     int min_free_mib = 2048;
+    int journal_spare_mib = 2048;
     int series_quiet_seconds = 20;
     int study_quiet_seconds = 60;
 };

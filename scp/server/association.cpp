@@ -23,7 +23,7 @@ void Association::run() {
     if (!open()) return;
     const Ending ending = serve();
     segment_.close();
-    if (context_.instance_stored) context_.instance_stored();
+    if (context_.instance_stored) context_.instance_stored(0);
     context_.slot->state = SlotState::Leaving;
     const auto seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();
     const bool usual = ending.how == "released";
@@ -279,7 +279,7 @@ std::optional<Association::Ending> Association::finish_message() {
     const auto response = write_response(message.command, message.status, message.comment);
     const bool answered =
         connection_.write(write_data_pdus(message.context_id, true, response, request_.max_pdu), kAnswerTime);
-    if (stored_ > before && context_.instance_stored) context_.instance_stored();  // after the answer: it comes first
+    if (stored_ > before && context_.instance_stored) context_.instance_stored(message.bytes);
     if (!answered) return Ending{"connection_lost", "while answering"};
     return std::nullopt;
 }

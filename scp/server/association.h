@@ -32,8 +32,9 @@ struct AssociationContext {
     SharedState* shared = nullptr;
     Slot* slot = nullptr;
     std::string peer_address;
-    std::function<bool()> stop;             ///< true: end at the next message
-    std::function<void()> instance_stored;  ///< wakes the indexer
+    std::function<bool()> stop;  ///< true: end at the next message
+    /// Called after the answer, and with 0 at the end of the association.
+    std::function<void(std::uint64_t bytes)> instance_stored;
 };
 
 class Association {

@@ -5,14 +5,18 @@
 #include <cstdint>
 #include <exception>
 
+#include <linux/ioprio.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "conf/base/log.h"
 #include "scp/server/association.h"
 #include "scp/store/indexer.h"
+#include "scp/store/spares.h"
 
 namespace cardionode {
 namespace {
@@ -36,36 +40,132 @@ void wait_for_work(int event_fd, std::chrono::milliseconds longest) {
     [[maybe_unused]] const ssize_t read = ::read(event_fd, &count, sizeof count);
 }
 
+/// What sched_setattr(2) takes; glibc 2.36 knows neither, and the kernel's header redefines what <sched.h> has.
+struct SchedulingWish {
+    std::uint32_t size = sizeof(SchedulingWish);
+    std::uint32_t policy = SCHED_OTHER;
+    std::uint64_t flags = 0;
+    std::int32_t nice = 0;
+    std::uint32_t priority = 0;
+    std::uint64_t runtime_ns = 0;
+    std::uint64_t deadline_ns = 0;
+    std::uint64_t period_ns = 0;
+};
+
+/// An answer waits for two wake-ups: data from the peer, and the disk. Where a program that computes (the pipeline)
+/// holds the CPU, each would wait for the next tick of 4 ms: 8 ms for an image whose work takes 0.5 ms. A short time
+/// slice is the kernel's way to say "little to do, but soon" (Linux 6.12; older ones ignore it); it gives no more CPU
+/// time than others get. A lower nice value is taken where the unit or the user allows it.
+void be_scheduled(int nice) {
+    const sched_param ordinary{};
+    (void)::sched_setscheduler(0, SCHED_OTHER, &ordinary);
+    (void)::setpriority(PRIO_PROCESS, 0, nice);
+    SchedulingWish wish;
+    wish.nice = ::getpriority(PRIO_PROCESS, 0);
+    wish.runtime_ns = 100'000;
+    (void)::syscall(SYS_sched_setattr, 0, &wish, 0U);
+}
+
+void be_prompt() {
+    if (::sched_getscheduler(0) == SCHED_OTHER) be_scheduled(-10);  // otherwise the unit chose, and better
+}
+
+/// Receiving goes first: what is durable in a segment can wait (IndexerLoop). But not for ever behind programs that
+/// compute: so no higher nice value. Nor the idle class of I/O: a journal commit of the file system may wait for these
+/// writes, and everybody's answers for the commit.
+void be_patient() {
+    be_scheduled(0);
+    (void)::syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, 7));
+}
+
+/// When to index: as soon as no instance came for kPause, so that a lone one is known at once, and a burst is left to
+/// the associations, whose answers would wait behind the indexer's syncs. A burst that does not end is indexed beside
+/// it after kLongestWait or kMostWaiting.
 class IndexerLoop {
 public:
-    IndexerLoop(Indexer& indexer, int wake) : indexer_(&indexer), wake_(wake) {}
+    IndexerLoop(Indexer& indexer, const Spool& spool, std::uint64_t spare_bytes, SharedState& shared, int wake)
+        : indexer_(&indexer), spool_(&spool), spare_bytes_(spare_bytes), shared_(&shared), wake_(wake) {}
 
     int run() {
+        const Mark start = look();
         if (!recover()) return exit_code_;
+        indexed_ = start;
         while (true) {
+            if (const auto pause = time_to_wait(); pause.count() > 0) {
+                wait_for_work(-1, pause);
+                continue;
+            }
+            const Mark mark = look();
             auto indexed = indexer_->step();
             if (!indexed) {
                 if (!pause_after(indexed.error())) return exit_code_;
                 continue;
             }
             pause_ = kFirstPause;
-            if (*indexed > 0) {
-                // The first instance after a pause is indexed at once. While more keep coming, they are taken in
-                // groups: each group's syncs stand in the way of those that the answers wait for.
-                if (*indexed < IndexerOptions().batch_records && !asked_to_end) wait_for_work(-1, kGather);
-                continue;
-            }
+            if (*indexed >= IndexerOptions().batch_records) continue;  // the rest of what waits
+            indexed_ = mark;
+            waiting_since_.reset();
+            if (*indexed > 0) continue;
             if (asked_to_end) return 0;  // what came last is indexed
             if (!close_quiet()) return exit_code_;
-            wait_for_work(wake_, kLook);
+            if (!tend_spares()) return exit_code_;
+            sleep();
         }
     }
 
 private:
+    using Steady = std::chrono::steady_clock;
+    struct Mark {
+        std::uint64_t instances = 0, bytes = 0;
+    };
     static constexpr std::chrono::milliseconds kLook{200};
-    static constexpr std::chrono::milliseconds kGather{50};
+    static constexpr std::chrono::milliseconds kPause{30};
+    static constexpr std::chrono::milliseconds kLongestWait{5'000};
+    static constexpr std::uint64_t kMostWaiting = 1ULL << 30;
+    static constexpr std::chrono::seconds kQuiet{10};
     static constexpr std::chrono::milliseconds kFirstPause{100};
     static constexpr std::chrono::milliseconds kLongestPause{10'000};
+
+    Mark look() const { return {shared_->traffic.instances, shared_->traffic.bytes}; }
+
+    /// Zero: index now.
+    std::chrono::milliseconds time_to_wait() {
+        constexpr std::chrono::milliseconds kNow{0};
+        const Mark mark = look();
+        if (mark.instances == indexed_.instances || asked_to_end || shared_->low_space) return kNow;
+        const auto now = Steady::now();
+        if (!waiting_since_) waiting_since_ = now;
+        if (now - *waiting_since_ >= kLongestWait || mark.bytes - indexed_.bytes >= kMostWaiting) return kNow;
+        const Steady::time_point last{std::chrono::milliseconds(shared_->traffic.last_ms)};
+        const auto quiet = std::chrono::duration_cast<std::chrono::milliseconds>(now - last);
+        return quiet >= kPause ? kNow : std::min(kPause - quiet + std::chrono::milliseconds(1), kPause);
+    }
+
+    bool quiet() const {
+        return look().instances == indexed_.instances && !asked_to_end && shared_->associations() == 0;
+    }
+
+    /// Files for the next segments are made while nobody needs the disk, and given up when it is full.
+    bool tend_spares() {
+        const auto now = Steady::now();
+        if (!quiet()) quiet_since_ = now;
+        if (shared_->low_space) {
+            auto freed = drop_spares(*spool_, std::chrono::seconds(0));
+            if (!freed) return pause_after(freed.error());
+            if (*freed > 0) log_info("spares_removed", {{"freed_mib", *freed >> 20}});
+            return true;
+        }
+        if (now - quiet_since_ < kQuiet) return true;
+        auto made = prepare_spare(*spool_, spare_bytes_, [this] { return quiet() && !shared_->low_space; });
+        if (!made) return pause_after(made.error());
+        return true;
+    }
+
+    void sleep() {
+        shared_->traffic.indexer_sleeps = true;
+        if (look().instances == indexed_.instances) wait_for_work(wake_, kLook);
+        shared_->traffic.indexer_sleeps = false;
+    }
 
     bool recover() {
         while (true) {
@@ -111,7 +211,13 @@ private:
     }
 
     Indexer* indexer_;
+    const Spool* spool_;
+    std::uint64_t spare_bytes_;
+    SharedState* shared_;
     int wake_;
+    Mark indexed_;
+    std::optional<Steady::time_point> waiting_since_;
+    Steady::time_point quiet_since_ = Steady::now();
     int exit_code_ = 1;
     std::chrono::milliseconds pause_ = kFirstPause;
     std::chrono::steady_clock::time_point last_close_{};
@@ -139,6 +245,7 @@ bool become_child(int parent_process, int signal_when_parent_dies) {
 int run_connection(FileDescriptor socket, const std::string& peer_address, const NodeSettings& settings,
                    const PeerRules& rules, const Spool& spool, SharedState& shared, Slot& slot, int wake_indexer) {
     try {
+        be_prompt();
         const auto stop = [] { return asked_to_end.load(); };
         auto connection = Connection::create(std::move(socket), static_cast<std::size_t>(settings.scp.max_pdu_bytes),
                                              stop, [&slot] { slot.progressed(); });
@@ -155,7 +262,10 @@ int run_connection(FileDescriptor socket, const std::string& peer_address, const
         context.slot = &slot;
         context.peer_address = peer_address;
         context.stop = stop;
-        context.instance_stored = [wake_indexer] { wake_up(wake_indexer); };
+        context.instance_stored = [wake_indexer, &shared](std::uint64_t bytes) {
+            shared.traffic.stored(bytes);
+            if (shared.traffic.indexer_sleeps.exchange(false)) wake_up(wake_indexer);
+        };
         Association(std::move(connection).value(), std::move(context)).run();
         return 0;
     } catch (const std::exception& error) {
@@ -164,10 +274,9 @@ int run_connection(FileDescriptor socket, const std::string& peer_address, const
     }
 }
 
-int run_indexer(const NodeSettings& settings, const Spool& spool, int wake) {
+int run_indexer(const NodeSettings& settings, const Spool& spool, SharedState& shared, int wake) {
     try {
-        // Receiving goes first: what is durable in a segment can wait. Where the unit forbids it, nothing is lost.
-        (void)::setpriority(PRIO_PROCESS, 0, 10);
+        be_patient();
         auto queue = Queue::open(settings.node.database);
         if (!queue) {
             log_error("indexer_cannot_start", {{"reason", queue.error().message}});
@@ -176,12 +285,13 @@ int run_indexer(const NodeSettings& settings, const Spool& spool, int wake) {
         IndexerOptions options;
         options.series_quiet = std::chrono::seconds(settings.scp.series_quiet_seconds);
         options.study_quiet = std::chrono::seconds(settings.scp.study_quiet_seconds);
+        options.spare_bytes = static_cast<std::uint64_t>(settings.scp.journal_spare_mib) << 20;
         auto indexer = Indexer::open(spool, options, *queue);
         if (!indexer) {
             log_error("indexer_cannot_start", {{"reason", indexer.error().message}});
             return 1;
         }
-        return IndexerLoop(*indexer, wake).run();
+        return IndexerLoop(*indexer, spool, options.spare_bytes, shared, wake).run();
     } catch (const std::exception& error) {
         log_error("indexer_failed", {{"reason", error.what()}});
         return 1;

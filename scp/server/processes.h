@@ -21,8 +21,8 @@ bool become_child(int parent_process, int signal_when_parent_dies);
 int run_connection(FileDescriptor socket, const std::string& peer_address, const NodeSettings& settings,
                    const PeerRules& rules, const Spool& spool, SharedState& shared, Slot& slot, int wake_indexer);
 
-/// Indexes until it is asked to end. @param wake  eventfd that is written for each stored instance
+/// Indexes until it is asked to end. @param wake  eventfd that is written when an instance comes while it sleeps
 /// @return exit code: 0 asked to end, 1 try again later, 2 the installation is wrong
-int run_indexer(const NodeSettings& settings, const Spool& spool, int wake);
+int run_indexer(const NodeSettings& settings, const Spool& spool, SharedState& shared, int wake);
 
 }  // namespace cardionode

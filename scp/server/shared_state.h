@@ -35,7 +35,24 @@ static_assert(std::atomic<SlotState>::is_always_lock_free && std::atomic<std::in
 inline constexpr std::size_t kMaxSilentConnections = 256;  ///< connected, but without an association yet
 inline constexpr std::size_t kMaxSlots = 512 + kMaxSilentConnections;
 
+/// What came in since the start, so that the indexer can keep out of the way.
+struct Traffic {
+    std::atomic<std::uint64_t> instances{0};
+    std::atomic<std::uint64_t> bytes{0};
+    std::atomic<std::int64_t> last_ms{0};    ///< steady clock
+    std::atomic<bool> indexer_sleeps{true};  ///< it waits for the first instance: wake it
+
+    void stored(std::uint64_t size) {
+        bytes += size;
+        last_ms =
+            std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now().time_since_epoch())
+                .count();
+        ++instances;
+    }
+};
+
 struct SharedState {
+    Traffic traffic;
     std::atomic<bool> low_space{false};  ///< free space under the watermark: refuse new associations for the moment
     Slot slots[kMaxSlots];
 

@@ -189,7 +189,7 @@ void Supervisor::start_indexer() {
     listener_.reset();
     signals_.reset();
     lock_.reset();
-    child_exit_ = become_child(parent, SIGKILL) ? run_indexer(settings_, spool_, wake_indexer_.get()) : 1;
+    child_exit_ = become_child(parent, SIGKILL) ? run_indexer(settings_, spool_, *shared_, wake_indexer_.get()) : 1;
 }
 
 void Supervisor::reap() {

@@ -48,17 +48,17 @@ Result<void> Indexer::find_segments() {
     return {};
 }
 
-/// A record of a leftover segment whose data set has not the SHA-256 of its header. At the end of the segment it was
-/// never acknowledged. With a sound record behind it, it was, and the disk has lost it: that must not pass in silence.
-Result<bool> Indexer::torn_or_damaged(Segment& segment, const SegmentRecord& record) {
-    if (segment.trusted) return false;
+/// A record whose data set has not the check of its header. At the end of a leftover segment it was never acknowledged.
+/// With a sound record behind it, or while its writer lives, it was, and disk or memory has lost it: that must not pass
+/// in silence.
+Result<bool> Indexer::torn_or_damaged(Segment& segment, SegmentRecord& record) {
     auto sound = segment.reader.verify(record);
     if (!sound) return std::move(sound).error();
     if (*sound) return false;
     segment.reader.advance(record);
     auto next = segment.reader.peek();
     if (!next) return std::move(next).error();
-    if (next->has_value()) {
+    if (next->has_value() || segment.trusted) {
         segment.damaged = true;
         log_error("stored_instance_damaged",
                   {{"segment", segment.reader.path().filename().string()}, {"bytes", record.instance.bytes}});
@@ -100,18 +100,17 @@ Result<void> Indexer::collect(std::vector<Pending>& batch) {
 /// All its records are in the queue.
 Result<void> Indexer::finish_segment(Segment& segment) {
     const fs::path path = segment.reader.path();
-    auto rest = segment.reader.rest_bytes();
-    if (!rest) return std::move(rest).error();
-    if (!segment.trusted && *rest > 0) {
-        auto lost = segment.reader.later_record();
-        if (!lost) return std::move(lost).error();
-        if (*lost) log_error("stored_instances_damaged", {{"segment", path.filename().string()}});
-        segment.damaged = segment.damaged || *lost;
-        counts_.torn_tails += *lost ? 0 : 1;
+    if (!segment.trusted) {
+        auto rest = segment.reader.rest();
+        if (!rest) return std::move(rest).error();
+        const bool lost = *rest == SegmentReader::Rest::LaterRecords;
+        if (lost) log_error("stored_instances_damaged", {{"segment", path.filename().string()}});
+        segment.damaged = segment.damaged || lost;
+        counts_.torn_tails += *rest == SegmentReader::Rest::Torn ? 1 : 0;
     }
     if (segment.damaged) return set_aside(path);
     at("remove_segment");
-    if (::unlink(path.c_str()) != 0 && errno != ENOENT) return file_error("removing", path, errno);
+    if (auto kept = keep_as_spare(spool_, path, options_.spare_bytes); !kept) return kept;
     at("segment_removed");
     return {};
 }

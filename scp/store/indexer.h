@@ -31,6 +31,7 @@ struct IndexerOptions {
     Milliseconds study_quiet{60'000};
     std::size_t batch_records = 64;
     std::uint64_t batch_bytes = 128ULL << 20;
+    std::uint64_t spare_bytes = 0;  ///< of files kept for the next segments (spares.h)
     /// Called before and after each step that changes something outside; tests end the process there.
     std::function<void(std::string_view step)> on_step;
 };
@@ -39,7 +40,7 @@ struct IndexerOptions {
 struct RecoveryCounts {
     int segments = 0;         ///< left over from a former run
     int records = 0;          ///< indexed from them
-    int torn_tails = 0;       ///< segments with an unfinished record at their end, which was cut off
+    int torn_tails = 0;       ///< segments with a part of a record at their end, which was never acknowledged
     int temporary_files = 0;  ///< removed
     int files_adopted = 0;    ///< in instances/, unknown to the queue, added to it
     int files_removed = 0;    ///< in instances/, unknown to the queue, whose content the queue has in another file
@@ -85,7 +86,7 @@ private:
     Result<void> enter(std::vector<Pending>& batch);
     Result<void> note(const Pending& pending, const Ingested& ingested);
     Result<void> finish_segment(Segment& segment);
-    Result<bool> torn_or_damaged(Segment& segment, const SegmentRecord& record);
+    Result<bool> torn_or_damaged(Segment& segment, SegmentRecord& record);
     Result<void> remove_temporary_files();
     Result<void> adopt_unknown_files();
     Result<void> adopt(const std::filesystem::path& file, const std::string& name);

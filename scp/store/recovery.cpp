@@ -2,7 +2,9 @@
 #include <cerrno>
 #include <set>
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include "conf/base/log.h"
@@ -31,10 +33,13 @@ Result<void> Indexer::remove_temporary_files() {
     for (fs::directory_iterator entry(spool_.ingest(), error), end; !error && entry != end; entry.increment(error)) {
         if (!entry->path().filename().string().starts_with(".new-")) continue;
         // A writer that lives makes its segment visible within a moment; only one without a lock was left behind.
-        auto reader = SegmentReader::open(entry->path());
-        if (reader && reader->writer_gone()) leftovers.push_back(entry->path());
+        const FileDescriptor file(::open(entry->path().c_str(), O_RDONLY | O_CLOEXEC));
+        if (file.valid() && ::flock(file.get(), LOCK_SH | LOCK_NB) == 0) leftovers.push_back(entry->path());
     }
     if (error) return file_error("listing", spool_.ingest(), error.value());
+    for (fs::directory_iterator entry(spool_.spare(), error), end; !error && entry != end; entry.increment(error))
+        if (entry->path().extension() == ".new") leftovers.push_back(entry->path());
+    if (error) return file_error("listing", spool_.spare(), error.value());
     for (fs::recursive_directory_iterator entry(spool_.instances(), error), end; !error && entry != end;
          entry.increment(error)) {
         if (entry->path().filename().string().starts_with(kTemporaryPrefix)) leftovers.push_back(entry->path());

@@ -17,7 +17,7 @@ Result<Spool> prepare_spool(const std::filesystem::path& root) {
         e.kind = ErrorKind::Config;
         return e;
     };
-    for (const auto& folder : {spool.ingest(), spool.instances(), spool.damaged()}) {
+    for (const auto& folder : {spool.ingest(), spool.spare(), spool.instances(), spool.damaged()}) {
         if (auto made = make_folder(folder); !made) return unusable(std::move(made).error());
         const std::filesystem::path probe = folder / ".probe";
         // A full disk is no fault of the installation: the watermark answers it. So nothing is written here.

@@ -1,6 +1,7 @@
 // The folders under the spool and who may write in them.
 //
 //   <spool>/ingest/<name>.seg          segments: instances as received, one file per association (segment.h)
+//   <spool>/spare/<name>.spare         files of segments that wait for their next use (spares.h)
 //   <spool>/instances/<2 hex>/<name>.dcm   DICOM files that the queue knows (indexer.h)
 //   <spool>/damaged/                   what could not be read back: kept for a person, never read again
 //   <spool>/receiver.lock, indexer.lock    locks (flock): one receiver and one indexer at a time
@@ -19,6 +20,7 @@ namespace cardionode {
 struct Spool {
     std::filesystem::path root;
     std::filesystem::path ingest() const { return root / "ingest"; }
+    std::filesystem::path spare() const { return root / "spare"; }
     std::filesystem::path instances() const { return root / "instances"; }
     std::filesystem::path damaged() const { return root / "damaged"; }
 };

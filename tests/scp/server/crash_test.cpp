@@ -54,6 +54,7 @@ private:
                     const std::lock_guard lock(mutex_);
                     acknowledged_.push_back(sha256_of(instance));
                     ++number;
+                    if (number % 20 == 0) pause_for(milliseconds(50));  // a load, not a measurement
                 }
             } catch (const std::exception&) {
                 pause_for(milliseconds(20));  // the receiver is down for a moment
@@ -107,7 +108,7 @@ TEST(Crash, NothingAcknowledgedIsLostOrDoubled) {
               << kills[1] << ", any child " << kills[2] << "\n";
     receiver.process().kill_hard();
     receiver.start();
-    ASSERT_TRUE(receiver.wait_for_stored(acknowledged.size(), seconds(60)));
+    ASSERT_TRUE(receiver.wait_for_stored(acknowledged.size(), seconds(120)));
     ASSERT_TRUE(eventually(seconds(60), [&] { return receiver.files_in("ingest") == 0; }));
     const std::multiset<std::string> stored = receiver.stored();
     std::size_t missing = 0, doubled = 0;

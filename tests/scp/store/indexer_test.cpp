@@ -7,6 +7,7 @@
 
 #include <csignal>
 
+#include "conf/base/hash.h"
 #include "scp/dicom/part10.h"
 #include "scp/store/instance_file.h"
 #include "tests/support/data_set.h"
@@ -234,7 +235,7 @@ TEST_F(IndexerTest, CutsATornTailButKeepsADamagedMiddleForAPerson) {
             path = fs::directory_iterator(spool_.ingest())->path();
         }
         std::string bytes = read_file(path).value();
-        const std::size_t record = bytes.size() / 3;
+        const std::size_t record = kRecordBlock + whole_blocks(made_slice(0).dataset.size());
         bytes[record * c.record + c.offset] ^= 1;
         ASSERT_TRUE(write_file_durably(path, bytes).ok());
         Queue q = queue();

@@ -3,11 +3,13 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <csignal>
 #include <fstream>
 
+#include "conf/base/hash.h"
 #include "tests/support/temporary_folder.h"
 
 using namespace cardionode;
@@ -63,6 +65,14 @@ protected:
         }
     }
 
+    /// A copy under the same name, which carries the key, in another folder.
+    std::filesystem::path copy_of(const std::filesystem::path& segment, const std::string& bytes) const {
+        std::filesystem::create_directories(folder_ / "copy");
+        const auto path = folder_ / "copy" / segment.filename();
+        std::ofstream(path, std::ios::binary) << bytes;
+        return path;
+    }
+
     TemporaryFolder folder_;
     Spool spool_;
 };
@@ -91,6 +101,7 @@ TEST_F(Segment, GivesBackWhatWasCommitted) {
         EXPECT_EQ(got.received_at, expected.received_at);
         EXPECT_EQ(got.bytes, static_cast<std::int64_t>(data.size()));
         EXPECT_TRUE(reader->verify(**record).value());
+        EXPECT_EQ((*record)->instance.sha256, sha256_hex({reinterpret_cast<const char*>(data.data()), data.size()}));
         std::vector<std::byte> back(data.size());
         EXPECT_EQ(::pread(reader->fd(), back.data(), back.size(), static_cast<off_t>((*record)->data_offset)),
                   static_cast<ssize_t>(back.size()));
@@ -148,11 +159,10 @@ TEST_F(Segment, CutOffAnywhereKeepsTheWholeRecordsAndNoOther) {
     write(writer, 1, bytes_of(5000, 1));
     write(writer, 2, bytes_of(3000, 2));
     writer.close();
-    const auto whole = read_file(segments()[0]).value();
     const std::size_t first_end = 4096 + 5000, second_end = 12288 + 4096 + 3000;
+    const auto whole = read_file(segments()[0]).value().substr(0, second_end + 4096);
     for (std::size_t length = 0; length <= whole.size(); length += 97) {
-        const auto cut = folder_ / "cut";
-        std::ofstream(cut, std::ios::binary) << whole.substr(0, length);
+        const auto cut = copy_of(segments()[0], whole.substr(0, length));
         EXPECT_EQ(sound_records(cut), length < first_end ? 0 : length < second_end ? 1 : 2) << length;
     }
 }
@@ -161,12 +171,11 @@ TEST_F(Segment, NoticesAChangedByteEverywhere) {
     SegmentWriter writer(spool_);
     write(writer, 1, bytes_of(3000, 1));
     writer.close();
-    const auto whole = read_file(segments()[0]).value();
+    const auto whole = read_file(segments()[0]).value().substr(0, 8192);
     for (std::size_t at = 0; at < 4096 + 3000; at += 31) {
         std::string changed = whole;
         changed[at] = static_cast<char>(changed[at] ^ 1);
-        const auto file = folder_ / "changed";
-        std::ofstream(file, std::ios::binary) << changed;
+        const auto file = copy_of(segments()[0], changed);
         EXPECT_EQ(sound_records(file), 0) << at;
     }
 }
@@ -217,4 +226,100 @@ TEST(Lock, IsHeldByOneAtATime) {
     EXPECT_EQ(take_lock(folder / "lock").error().kind, ErrorKind::Retry);
     first->reset();
     EXPECT_TRUE(take_lock(folder / "lock").ok());
+}
+
+TEST_F(Segment, AUsedFileServesAgainAndGivesBackNothingOld) {
+    constexpr std::uint64_t kRoom = 1ULL << 30;
+    std::filesystem::path used;
+    {
+        SegmentWriter writer(spool_);
+        for (int i = 0; i < 5; ++i) write(writer, i, bytes_of(100'000, 1));
+        used = segments()[0];
+    }
+    const auto inode = [](const std::filesystem::path& path) {
+        struct stat info {};
+        EXPECT_EQ(::stat(path.c_str(), &info), 0);
+        return info.st_ino;
+    };
+    const auto first = inode(used);
+    ASSERT_TRUE(keep_as_spare(spool_, used, kRoom).ok());
+    EXPECT_TRUE(segments().empty());
+
+    SegmentWriter writer(spool_);
+    ASSERT_TRUE(writer.begin().ok());
+    ASSERT_EQ(segments().size(), 1U);
+    EXPECT_EQ(inode(segments()[0]), first);
+    EXPECT_NE(segments()[0].filename(), used.filename());
+    EXPECT_EQ(sound_records(segments()[0]), 0) << "records of the former use";
+    writer.close();  // nothing was committed: a spare again
+    EXPECT_TRUE(segments().empty());
+
+    // The same sizes, so that old headers stand exactly where the next record would begin.
+    write(writer, 7, bytes_of(100'000, 2));
+    ASSERT_EQ(inode(segments()[0]), first);
+    EXPECT_EQ(sound_records(segments()[0]), 1);
+    ASSERT_TRUE(writer.begin().ok());
+    ASSERT_TRUE(writer.append(bytes_of(50'000, 3)).ok());  // torn here by a crash
+    auto reader = SegmentReader::open(segments()[0]);
+    auto record = reader->peek();
+    ASSERT_TRUE(record->has_value());
+    EXPECT_EQ((*record)->instance.sop_instance_uid, instance(7).sop_instance_uid);
+    reader->advance(**record);
+    EXPECT_FALSE(reader->peek()->has_value());
+    EXPECT_EQ(reader->rest().value(), SegmentReader::Rest::Nothing);
+}
+
+TEST_F(Segment, SparesHaveALimitAndAreTakenByOneAtATime) {
+    const auto made = [&](const char* name, std::uint64_t bytes) {
+        const auto path = spool_.ingest() / name;
+        std::ofstream(path).put('x');
+        std::filesystem::resize_file(path, bytes);
+        return path;
+    };
+    const auto spares = [&] {
+        return std::distance(std::filesystem::directory_iterator(spool_.spare()),
+                             std::filesystem::directory_iterator());
+    };
+    ASSERT_TRUE(keep_as_spare(spool_, made("1-small.seg", kSegmentBytes / 8), 8 * kSegmentBytes).ok());
+    ASSERT_TRUE(keep_as_spare(spool_, made("2-huge.seg", 3 * kSegmentBytes), 8 * kSegmentBytes).ok());
+    EXPECT_EQ(spares(), 0);
+    for (const char* name : {"3-a.seg", "4-b.seg", "5-c.seg"})
+        ASSERT_TRUE(keep_as_spare(spool_, made(name, kSegmentBytes), 2 * kSegmentBytes).ok());
+    EXPECT_EQ(spares(), 2);
+    EXPECT_TRUE(segments().empty());
+    auto one = take_spare(spool_, spool_.ingest() / "one"), two = take_spare(spool_, spool_.ingest() / "two");
+    ASSERT_TRUE(one->has_value() && two->has_value());
+    EXPECT_EQ((*one)->bytes, kSegmentBytes);
+    EXPECT_FALSE(take_spare(spool_, spool_.ingest() / "three")->has_value());
+    ASSERT_TRUE(return_spare(spool_, spool_.ingest() / "one"));
+    EXPECT_FALSE(take_spare(spool_, spool_.ingest() / "four")->has_value()) << "its user lives";
+    one->reset();
+    EXPECT_TRUE(take_spare(spool_, spool_.ingest() / "five")->has_value());
+}
+
+TEST_F(Segment, SparesAreMadeInQuietTimesAndGivenUpWhenTheyAreNot) {
+    int asked = 0;
+    EXPECT_TRUE(prepare_spare(spool_, kSegmentBytes, [&] { return ++asked < 3; }).value());
+    EXPECT_TRUE(std::filesystem::is_empty(spool_.spare()));
+    EXPECT_TRUE(prepare_spare(spool_, kSegmentBytes, [] { return true; }).value());
+    EXPECT_FALSE(prepare_spare(spool_, kSegmentBytes, [] { return true; }).value());
+    EXPECT_EQ(drop_spares(spool_, std::chrono::hours(1)).value(), 0U);
+    EXPECT_EQ(drop_spares(spool_, std::chrono::seconds(0)).value(), kSegmentBytes);
+    EXPECT_TRUE(std::filesystem::is_empty(spool_.spare()));
+}
+
+TEST_F(Segment, ADataSetCannotPretendToBeARecord) {
+    // Header blocks that are right in everything but the id, which no peer knows; one of another version besides.
+    SegmentWriter writer(spool_);
+    RecordHeader header;
+    header.segment_id = 0x1234;
+    header.number = 1;
+    header.instance = instance(9);
+    auto forged = write_header(header).value();
+    ASSERT_TRUE(writer.begin().ok());
+    for (int i = 0; i < 4; ++i) ASSERT_TRUE(writer.append(forged).ok());
+    auto reader = SegmentReader::open(segments()[0]);
+    EXPECT_FALSE(reader->peek()->has_value());
+    EXPECT_EQ(reader->rest().value(), SegmentReader::Rest::Nothing);
+    EXPECT_FALSE(SegmentReader::open(spool_.ingest() / "123-0123456789abcdef.seg").ok());
 }
