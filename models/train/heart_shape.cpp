@@ -1,11 +1,6 @@
 #include "models/train/heart_shape.h"
 
-#include <zlib.h>
-
-#include <cstring>
-#include <limits>
-#include <memory>
-#include <string>
+#include "models/train/gzip_file.h"
 
 namespace cardionode::train {
 namespace {
@@ -15,18 +10,6 @@ constexpr int kStep = 2;      // of the table, in voxels of 1 mm
 constexpr float kLimit = 40;  // distances beyond are cut: nothing asks for them
 // Centre of the nadirs in LPS voxels of the labels (columns to the left, rows to the back, slices to the head).
 constexpr Vec kCentre{76.9F, 75.0F, 69.5F};
-
-Result<std::string> inflate_file(const std::filesystem::path& file) {
-    const std::unique_ptr<gzFile_s, int (*)(gzFile)> in(gzopen(file.c_str(), "rb"), gzclose);
-    if (!in) return config_error("cannot open " + file.string());
-    std::string bytes;
-    char buffer[1 << 16];
-    for (int n = 0; (n = gzread(in.get(), buffer, sizeof buffer)) != 0;) {
-        if (n < 0 || bytes.size() > (1U << 28)) return config_error("damaged file " + file.string());
-        bytes.append(buffer, static_cast<std::size_t>(n));
-    }
-    return bytes;
-}
 
 // One line of the exact Euclidean distance transform: lower envelope of parabolas (Felzenszwalb, Huttenlocher 2012).
 struct LineTransform {
@@ -81,22 +64,12 @@ void squared_distance(std::vector<float>& a, int nx, int ny, int nz) {
 
 Result<HeartShape> HeartShape::load(const std::filesystem::path& folder) {
     const std::filesystem::path file = folder / "labels_1mm.nii.gz";
-    Result<std::string> bytes = inflate_file(file);
-    if (!bytes) return std::move(bytes).error().in("reading the heart shape");
-    // NIfTI-1: dim at 40, datatype at 70, pixdim at 76, vox_offset at 108.
-    if (bytes->size() < 352) return config_error(file.string() + " is too short for NIfTI");
-    std::int16_t dim[8], type = 0;
-    float spacing[8], offset = 0;
-    std::memcpy(dim, bytes->data() + 40, sizeof dim);
-    std::memcpy(&type, bytes->data() + 70, sizeof type);
-    std::memcpy(spacing, bytes->data() + 76, sizeof spacing);
-    std::memcpy(&offset, bytes->data() + 108, sizeof offset);
-    const int ni = dim[1], nj = dim[2], nk = dim[3];
-    const bool fits = dim[0] == 3 && type == 2 && ni > 0 && nj > 0 && nk > 0 && ni < 1024 && nj < 1024 && nk < 1024 &&
-                      spacing[1] == 1 && spacing[2] == 1 && spacing[3] == 1 && offset >= 352 &&
-                      bytes->size() >= static_cast<std::size_t>(offset) + static_cast<std::size_t>(ni) * nj * nk;
-    if (!fits) return config_error(file.string() + " is not a uint8 label map of 1 mm");
-    const auto* labels = reinterpret_cast<const unsigned char*>(bytes->data()) + static_cast<std::size_t>(offset);
+    constexpr int kUint8 = 2;
+    const Result<SmallVolume> volume = read_small_volume(file, kUint8);
+    if (!volume) return Error(volume.error()).in("reading the heart shape");
+    const auto [ni, nj, nk] = volume->size;
+    if (volume->spacing != std::array<float, 3>{1, 1, 1}) return config_error(file.string() + " is not of 1 mm");
+    const auto* labels = reinterpret_cast<const unsigned char*>(volume->bytes.data()) + volume->offset;
 
     // i runs to the right, j to the head, k to the back: x (left) = ni-1-i, y (back) = k, z (head) = j.
     const int nx = ni + 2 * kPad, ny = nk + 2 * kPad, nz = nj + 2 * kPad;

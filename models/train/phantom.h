@@ -17,6 +17,7 @@
 #include "conf/base/result.h"
 #include "models/train/aortic_root.h"
 #include "models/train/heart_shape.h"
+#include "models/train/real_chest.h"
 
 namespace cardionode::train {
 
@@ -24,7 +25,10 @@ namespace cardionode::train {
 struct PhantomAtlas {
     HeartShape heart;
     RootStatistics root;
-    /// @param folder  holds labels_1mm.nii.gz and aortic_root_shape_stats.json. Config: missing or damaged.
+    std::vector<RealChest> chests;
+    Vec heart_centre, apex;  ///< of the four chambers; the left ventricle's; canonical frame
+    /// @param folder  holds labels_1mm.nii.gz, aortic_root_shape_stats.json and chests.json with its volumes. Config:
+    /// missing or damaged.
     static Result<PhantomAtlas> load(const std::filesystem::path& folder);
 };
 
@@ -48,8 +52,11 @@ struct Phantom {
     PhantomGrid grid;
     std::vector<float> hu;                           ///< [D, H, W]
     std::vector<std::uint8_t> heart, hps, ms, calc;  ///< labels per head, same layout; values as in kHeads
-    std::vector<PhantomPoint> points;                ///< all seven, inside the grid or not
-    Vec annulus_normal;                              ///< unit, towards the aorta
+    /// Coronary arteries, 1; empty before edition 3 (unknown); all 0 without contrast agent. A voxel belongs to an
+    /// artery if its centre lies inside, or within 0.55 voxels of the centre line (thin branches stay whole).
+    std::vector<std::uint8_t> coronaries;
+    std::vector<PhantomPoint> points;  ///< all seven, inside the grid or not
+    Vec annulus_normal;                ///< unit, towards the aorta
     bool contrast = true;  ///< false: no contrast agent; hps and ms are then all background (nobody could place them)
     std::string profile;   ///< name of the scanner profile; empty in edition 1, which has none
     std::string phase;     ///< name of the contrast phase; empty in edition 1
@@ -60,7 +67,8 @@ enum class ProfileSet { Training, HeldOut, All };
 
 struct PhantomOptions {
     /// 1: the first generator; its phantoms never change, so that runs that began with it can be repeated. 2: named
-    /// scanner profiles and contrast phases, leaflets as real ones are, dense veins, more dissections, real chests.
+    /// scanner profiles and contrast phases, leaflets as real ones are, dense veins, more dissections. 3: also real
+    /// chests round half of the hearts, and the coronary tree with labels.
     int edition = 1;
     ProfileSet profiles = ProfileSet::Training;  ///< edition 2 draws from these
     std::string profile;                         ///< edition 2: this profile and no other, if not empty

@@ -193,6 +193,7 @@ void acquire_by_profile(const Acquisition& a, std::uint64_t seed, Phantom& phant
                 if (from_middle > r2 || p.z < a.low_z || p.z > a.high_z) {
                     hu[i] = a.padding;
                     for (auto* labels : {&phantom.heart, &phantom.hps, &phantom.ms, &phantom.calc}) (*labels)[i] = 0;
+                    if (!phantom.coronaries.empty()) phantom.coronaries[i] = 0;
                     continue;
                 }
                 const float middle = clamp01(1 - from_middle / (110 * 110));

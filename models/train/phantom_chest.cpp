@@ -24,7 +24,75 @@ float abdomen_hu(const Scene& scene, Vec p, float texture) {
     return scene.levels.soft + 20 * texture;
 }
 
+/// Lungs and the fat between them.
+float between_hu(const Scene& scene, Vec p, float coarse, float fine) {
+    const ChestShape& c = scene.chest;
+    const TissueLevels& l = scene.levels;
+    const float x = p.x - c.middle;
+    const float lung_noise = SmoothNoise(scene.seed + 13, 9).at(p);
+    float lung = l.lung + 30 * coarse + 20 * fine;
+    const float vessels = std::abs(lung_noise) + std::abs(SmoothNoise(scene.seed + 14, 13).at(p));
+    lung = mix(lung, 20, 0.75F * smooth_step(0.16F, 0.04F, vessels));
+    if (c.emphysema && coarse > 0.3F) lung -= 60;
+    const float depth = (p.y - c.front) / (c.spine - c.front);  // 0 front, 1 spine
+    float width = mix(c.mediastinum_front, c.mediastinum_back, smooth_step(0.2F, 0.75F, depth));
+    width = mix(width, c.mediastinum_top, smooth_step(45, 75, p.z) * smooth_step(1.1F, 0.7F, depth));
+    const float mediastinum = std::abs(x) - width - 5 * coarse;
+    return mix(lung, l.fat + 10 * fine + (coarse > 0.35F ? 120 : 0), inside(mediastinum));
+}
+
 }  // namespace
+
+void place_real_chest(const PhantomAtlas& atlas, Scene& scene) {
+    Random random(scene.seed, 241);
+    if (!random.chance(0.5F)) return;
+    ChestPlacement& r = scene.real_chest;
+    r.chest = random.integer(0, static_cast<int>(atlas.chests.size()) - 1);
+    r.mirrored = random.chance(0.2F);
+    const Vec s = scene.heart.shrink;
+    const float size = mix(1, 3 / (s.x + s.y + s.z), 0.6F) * random.uniform(0.93F, 1.09F);
+    r.scale = {size * random.uniform(0.95F, 1.06F), size * random.uniform(0.95F, 1.06F),
+               size * random.uniform(0.93F, 1.07F)};
+    r.heart = scene.heart.to_scene(atlas.heart_centre) + Vec{0, random.normal(0, 4), random.normal(0, 5)};
+    r.middle = r.heart.x - random.normal(21, 5);
+    for (SmoothNoise& noise : r.bend) noise = SmoothNoise(random.bits(), 75);
+    r.bend_mm = random.uniform(1, 7);
+    const RealChest& chest = atlas.chests[static_cast<std::size_t>(r.chest)];
+    r.low_z = r.heart.z - chest.heart.z * RealChest::kSpacing * r.scale.z + r.bend_mm;
+    r.high_z = r.heart.z + (static_cast<float>(chest.slices() - 1) - chest.heart.z) * RealChest::kSpacing * r.scale.z -
+               r.bend_mm;
+    // The vessels run along this spine; between it and the left atrium there must be room for the aorta.
+    const auto spine = [&] {
+        return r.heart.y + (chest.spine_y - chest.heart.y) * RealChest::kSpacing * r.scale.y - 5;
+    };
+    float back = 0;
+    for (const Vec column : {Vec{0, 0, 10}, Vec{14, 0, 10}, Vec{14, 0, 0}}) {
+        for (float y = 20; y < 90; y += 2) {
+            if (atlas.heart.distances({column.x, y, column.z})[kLa] < 0)
+                back = std::max(back, scene.heart.to_scene({column.x, y, column.z}).y + scene.grow[kLa]);
+        }
+    }
+    r.heart.y += std::clamp(back + 34 - spine(), 0.0F, 25.0F);
+    scene.chest.middle = r.middle;
+    scene.chest.spine = spine();
+    scene.levels.lung = chest.lung_hu + random.uniform(-15, 60);
+}
+
+float real_chest_hu(const RealChest& chest, const Scene& scene, Vec p) {
+    const Vec voxel = scene.real_chest.to_voxel(chest, p);
+    const RealChest::Sample sample = chest.at(voxel);
+    // Other lungs are inflated otherwise; everything else keeps its level.
+    float hu = sample.hu;
+    if (hu < -500)
+        hu += (scene.levels.lung - chest.lung_hu) * smooth_step(-500, -700, hu) * smooth_step(-1000, -960, hu);
+    if (sample.hollow <= 0) return hu;
+    const float fine = SmoothNoise(scene.seed + 11, 7).at(p), coarse = SmoothNoise(scene.seed + 12, 24).at(p);
+    // Low down there is fat under the heart and round the aorta, no lung.
+    const float abdomen =
+        smooth_step(chest.heart.z - 0.4F * chest.heart_half.z, chest.heart.z - 0.75F * chest.heart_half.z, voxel.z);
+    const float fill = mix(between_hu(scene, p, coarse, fine), scene.levels.fat + 14 * fine + 10 * coarse, abdomen);
+    return mix(hu, fill, sample.hollow);
+}
 
 float chest_hu(const Scene& scene, Vec p) {
     const ChestShape& c = scene.chest;
@@ -49,20 +117,11 @@ float chest_hu(const Scene& scene, Vec p) {
     hu = mix(hu, l.soft + 8 * fine + 10 * coarse, inside(muscle));
 
     // Mediastinum and lungs.
-    const float lung_noise = SmoothNoise(scene.seed + 13, 9).at(p);
-    float lung = l.lung + 30 * coarse + 20 * fine;
-    const float vessels = std::abs(lung_noise) + std::abs(SmoothNoise(scene.seed + 14, 13).at(p));
-    lung = mix(lung, 20, 0.75F * smooth_step(0.16F, 0.04F, vessels));
-    if (c.emphysema && coarse > 0.3F) lung -= 60;
-    const float depth = (p.y - c.front) / (c.spine - c.front);  // 0 front, 1 spine
-    float width = mix(c.mediastinum_front, c.mediastinum_back, smooth_step(0.2F, 0.75F, depth));
-    width = mix(width, c.mediastinum_top, smooth_step(45, 75, p.z) * smooth_step(1.1F, 0.7F, depth));
-    const float mediastinum = std::abs(x) - width - 5 * coarse;
     const float dome = std::max({c.dome_right - ((x + 68) * (x + 68) + (p.y - 15) * (p.y - 15)) / 190.0F,
                                  c.dome_left - ((x - 72) * (x - 72) + (p.y - 15) * (p.y - 15)) / 190.0F,
                                  -64 - (x * x + (p.y + 10) * (p.y + 10)) / 900.0F}) +
                        4 * coarse;
-    float content = mix(lung, l.fat + 10 * fine + (coarse > 0.35F ? 120 : 0), inside(mediastinum));
+    float content = between_hu(scene, p, coarse, fine);
     content = mix(content, abdomen_hu(scene, p, coarse), inside((p.z - dome) * 0.8F));
     hu = mix(hu, content, inside(cavity));
 

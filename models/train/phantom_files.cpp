@@ -73,13 +73,17 @@ Result<void> write_phantom(const Phantom& phantom, std::uint64_t seed, const std
     for (std::size_t i = 0; i < hu.size(); ++i) hu[i] = static_cast<std::int16_t>(std::lround(phantom.hu[i]));
     constexpr std::int16_t kUint8 = 2, kInt16 = 4;
     if (Result<void> r = write_nifti(phantom.grid, hu, kInt16, folder / "ct.nii.gz"); !r) return r;
-    const std::pair<const char*, const std::vector<std::uint8_t>*> maps[] = {
+    std::vector<std::pair<const char*, const std::vector<std::uint8_t>*>> maps = {
         {"heart", &phantom.heart}, {"hps", &phantom.hps}, {"ms", &phantom.ms}, {"calc", &phantom.calc}};
+    if (!phantom.coronaries.empty()) maps.emplace_back("coronaries", &phantom.coronaries);
     for (const auto& [name, labels] : maps) {
         if (Result<void> r = write_nifti(phantom.grid, *labels, kUint8, folder / (std::string(name) + ".nii.gz")); !r)
             return r;
     }
-    nlohmann::json json = {{"seed", seed}, {"contrast_agent", phantom.contrast}};
+    nlohmann::json json = {{"seed", seed},
+                           {"contrast_agent", phantom.contrast},
+                           {"scanner_profile", phantom.profile},
+                           {"contrast_phase", phantom.phase}};
     json["annulus_normal_lps"] = {phantom.annulus_normal.x, phantom.annulus_normal.y, phantom.annulus_normal.z};
     for (const PhantomPoint& p : phantom.points) {
         json["points"].push_back({{"head", p.head},

@@ -85,6 +85,7 @@ Picture phantom_mosaic(const Phantom& phantom, int columns) {
                             colour[k] = static_cast<std::uint8_t>((colour[k] * (4 - share) + with[k] * share) / 4);
                     };
                     if (phantom.heart[i]) tint(kHeart[phantom.heart[i]], 2);
+                    if (!phantom.coronaries.empty() && phantom.coronaries[i]) tint({255, 90, 90}, 3);
                     if (phantom.calc[i]) tint({255, 0, 0}, 4);
                     if (phantom.hps[i]) tint(kPoints[phantom.hps[i]], 3);
                     if (phantom.ms[i]) tint(phantom.ms[i] == 1 ? Colour{160, 0, 255} : Colour{255, 0, 128}, 3);

@@ -313,6 +313,10 @@ void refine_acquisition(Scene& scene, const PhantomOptions& options) {
     if (field < 250) a.field_of_view = field;
     if (settings.chance(0.4F)) a.low_z = settings.uniform(-115, -55);
     if (settings.chance(0.4F)) a.high_z = settings.uniform(30, 110);
+    if (options.edition >= 3 && scene.real_chest.chest >= 0) {  // the scan ends before the chest does
+        a.low_z = std::max(a.low_z, scene.real_chest.low_z);
+        a.high_z = std::min(a.high_z, scene.real_chest.high_z);
+    }
     if (settings.chance(profile.motion)) {
         const float angle = settings.uniform(0, 2 * kPi), reach = settings.uniform(0.8F, 3.5F);
         a.motion = {reach * std::cos(angle), reach * std::sin(angle), settings.normal(0, 0.5F)};

@@ -1,5 +1,6 @@
 // Drawing a scene on a grid: vessels as distance fields, tissue from back to front with soft edges, labels from the
 // same distances, then the scanner.
+#include <memory>
 #include <numbers>
 
 #include "models/train/phantom_acquire.h"
@@ -16,10 +17,11 @@ struct TubeFields {
     std::array<std::vector<float>, kTubeKinds> distance;
     std::vector<Vec> aorta_offset;  ///< from the nearest point of the aorta's centre line
     std::vector<float> aorta_radius;
+    std::vector<std::uint8_t> coronary;  ///< edition 3: label
 };
 
 void draw_segment(const PhantomGrid& g, const Acquisition& scan, const TubeNode& a, const TubeNode& b,
-                  std::vector<float>& field, TubeFields* aorta) {
+                  std::vector<float>& field, TubeFields* aorta, std::vector<std::uint8_t>* label = nullptr) {
     float reach = std::max(a.radius, b.radius) + 6;
     for (const Vec& step : scan.turn_step) reach += length(step);
     const auto range = [&](float from, float to, float origin, int size) {
@@ -41,6 +43,7 @@ void draw_segment(const PhantomGrid& g, const Acquisition& scan, const TubeNode&
                 const Vec off = p - (a.at + ab * t);
                 const float radius = mix(a.radius, b.radius, t), distance = length(off) - radius;
                 const std::size_t i = (static_cast<std::size_t>(z) * g.size[1] + y) * g.size[2] + x;
+                if (label && length(off) < std::max(radius, 0.55F * g.spacing)) (*label)[i] = 1;
                 if (distance >= field[i]) continue;
                 field[i] = distance;
                 if (aorta) {
@@ -58,10 +61,13 @@ TubeFields draw_tubes(const Scene& scene, const PhantomGrid& grid) {
         fields.distance[kind].assign(grid.voxels(), kFar);
     fields.aorta_offset.assign(grid.voxels(), {});
     fields.aorta_radius.assign(grid.voxels(), 0);
+    const bool label = scene.edition >= 3 && scene.contrast;
+    if (scene.edition >= 3) fields.coronary.assign(grid.voxels(), 0);
     for (const Tube& tube : scene.tubes) {
         for (std::size_t i = 0; i + 1 < tube.nodes.size(); ++i) {
             draw_segment(grid, scene.acquisition, tube.nodes[i], tube.nodes[i + 1], fields.distance[tube.kind],
-                         tube.kind == kTubeAorta ? &fields : nullptr);
+                         tube.kind == kTubeAorta ? &fields : nullptr,
+                         label && tube.kind == kTubeCoronary ? &fields.coronary : nullptr);
         }
     }
     return fields;
@@ -115,12 +121,25 @@ public:
         std::uint8_t heart = 0;
     };
 
+    /// Distance to the heart's outer surface, without the tubes.
+    float surface(Vec p) const {
+        const std::array<float, 8> shape = atlas_.heart.distances(s_.heart.to_canonical(p));
+        float d[kChambers], passage = kFar;
+        for (int c = 0; c < kChambers; ++c) d[c] = shape[c] * shrink_ - s_.grow[c];
+        float near = carve(p, kFar, d, passage);
+        for (int c = 0; c < kAo; ++c) near = std::min(near, d[c] - s_.wall_thin);
+        return std::min({near, d[kPa] - 1.5F, d[kAo] - 1.5F});
+    }
+
     float inside(float distance) const { return soft_inside(distance, slope_); }
 
     /// @param chest  the place in the chest, which stays where a gating step displaces the heart at p
     Voxel at(Vec chest, Vec p, const TubeFields& tubes, std::size_t i) const {
         const TissueLevels& l = s_.levels;
-        Voxel v{chest_hu(s_, chest), 0};
+        Voxel v{s_.real_chest.chest < 0
+                    ? chest_hu(s_, chest)
+                    : real_chest_hu(atlas_.chests[static_cast<std::size_t>(s_.real_chest.chest)], s_, chest),
+                0};
         const auto tube = [&](TubeKind kind) { return tubes.distance[kind][i]; };
         // Tissue round airways, gullet and vessels of the mediastinum.
         v.hu = mix(v.hu, -880, inside(tube(kTubeAirway)));
@@ -133,6 +152,9 @@ public:
         const std::array<float, 8> shape = atlas_.heart.distances(u);
         float d[kChambers];
         for (int c = 0; c < kChambers; ++c) d[c] = shape[c] * shrink_ - s_.grow[c];
+        if (s_.edition >= 3 && tube(kTubeCoronary) < 4) {  // chambers make room for arteries
+            for (const int c : {kLv, kRv, kLa, kRa, kPa}) d[c] = std::max(d[c], 1.0F - tube(kTubeCoronary));
+        }
         const float vessel = tube(kTubeAorta);
         float passage = kFar;
         const float myocardium = carve(p, vessel, d, passage);
@@ -142,7 +164,8 @@ public:
         for (int c = 0; c < kAo; ++c) near_heart = std::min(near_heart, d[c] - s_.wall_thin);
         near_heart = std::min(near_heart, d[kPa] - 1.5F);
         if (near_heart < 25) {
-            const float fat = near_heart - s_.pericardial_fat * std::max(0.1F, 1 + 1.2F * fat_noise_.at(p));
+            float fat = near_heart - s_.pericardial_fat * std::max(0.1F, 1 + 1.2F * fat_noise_.at(p));
+            if (s_.edition >= 3) fat = std::min(fat, tube(kTubeCoronary) - 2.5F);
             v.hu = mix(v.hu, l.fat + 8 * wall_noise_.at(p), inside(fat));
         }
         const auto blood = [&](TubeKind kind, float hu) {
@@ -171,7 +194,12 @@ public:
                                         0,
                                         l.pa};
         for (const int c : {kRa, kRv, kPa, kLa, kLv}) v.hu = mix(v.hu, level[c], inside(d[c]));
-        if (tube(kTubeCoronary) < 2) {
+        if (s_.edition >= 3) {
+            if (tube(kTubeCoronary) < 3) {
+                v.hu = mix(v.hu, l.soft, 0.8F * inside(tube(kTubeCoronary) - 0.5F));
+                v.hu = mix(v.hu, l.aorta, inside(tube(kTubeCoronary)));
+            }
+        } else if (tube(kTubeCoronary) < 2) {
             v.hu = mix(v.hu, l.aorta, 0.95F * clamp01(0.7F - tube(kTubeCoronary) * 0.6F));
         }
         if (tube(kTubeArchBranch) < 3) blood(kTubeArchBranch, l.aorta);
@@ -278,6 +306,14 @@ private:
     float shrink_;
 };
 
+}  // namespace
+
+std::function<float(Vec)> heart_surface(const PhantomAtlas& atlas, const Scene& scene) {
+    return [painter = std::make_shared<Painter>(atlas, scene, 1.0F)](Vec p) { return painter->surface(p); };
+}
+
+namespace {
+
 void draw_balls(const PhantomGrid& grid, Vec centre, float radius, std::uint8_t value,
                 std::vector<std::uint8_t>& labels) {
     const Vec c = (centre - grid.origin) * (1.0F / grid.spacing);
@@ -307,7 +343,8 @@ Phantom draw_phantom(const PhantomAtlas& atlas, std::uint64_t seed, const Phanto
     phantom.annulus_normal = scene.root_frame.rows[2];
     phantom.hu.resize(grid.voxels());
     for (auto* labels : {&phantom.heart, &phantom.hps, &phantom.ms, &phantom.calc}) labels->assign(grid.voxels(), 0);
-    const TubeFields tubes = draw_tubes(scene, grid);
+    TubeFields tubes = draw_tubes(scene, grid);
+    phantom.coronaries = std::move(tubes.coronary);
     const Painter painter(atlas, scene, grid.spacing);
     std::vector<const Blob*> near_blobs;
     std::size_t i = 0;

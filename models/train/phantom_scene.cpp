@@ -233,8 +233,10 @@ Scene sample_scene(const PhantomAtlas& atlas, std::uint64_t seed, const PhantomO
 
     scene.edition = options.edition;
     if (options.edition >= 2) refine_blood(scene, options);
+    if (options.edition >= 3) place_real_chest(atlas, scene);
     sample_vessels(scene, vessels);
     if (options.edition >= 2) refine_vessels(scene);
+    if (options.edition >= 3) draw_coronary_tree(atlas, scene);
     sample_calcium(scene, calcium);
     scene.acquisition = sample_acquisition(scene, scanner);
     if (options.edition >= 2) refine_acquisition(scene, options);
@@ -278,7 +280,23 @@ Result<PhantomAtlas> PhantomAtlas::load(const std::filesystem::path& folder) {
     if (!heart) return std::move(heart).error();
     Result<RootStatistics> root = RootStatistics::load(folder);
     if (!root) return std::move(root).error();
-    return PhantomAtlas{*std::move(heart), *std::move(root)};
+    Result<std::vector<RealChest>> chests = RealChest::load_all(folder);
+    if (!chests) return std::move(chests).error();
+    Vec sum{};
+    float n = 0, farthest = 0;
+    Vec apex{};
+    for (float z = -80; z <= 80; z += 4) {
+        for (float y = -80; y <= 80; y += 4) {
+            for (float x = -80; x <= 80; x += 4) {
+                const std::array<float, 8> d = heart->distances({x, y, z});
+                if (std::min({d[kLv], d[kRv], d[kLa], d[kRa]}) < 0) sum = sum + Vec{x, y, z}, ++n;
+                if (d[kLv] >= 0 || length({x, y, z}) <= farthest) continue;
+                apex = {x, y, z};
+                farthest = length(apex);
+            }
+        }
+    }
+    return PhantomAtlas{*std::move(heart), *std::move(root), *std::move(chests), sum * (1 / std::max(n, 1.0F)), apex};
 }
 
 const std::vector<PhantomHead>& phantom_heads() {
@@ -288,7 +306,8 @@ const std::vector<PhantomHead>& phantom_heads() {
           "pulmonary_artery"}},
         {"hps", {"hinge_right", "hinge_left", "hinge_noncoronary", "ostium_right", "ostium_left"}},
         {"ms", {"septum_upper", "septum_lower"}},
-        {"calc", {"valve_calcium"}}};
+        {"calc", {"valve_calcium"}},
+        {"coronaries", {"coronary_artery"}}};
     return heads;
 }
 

@@ -1,6 +1,7 @@
 // Everything about one phantom that is decided before a voxel is drawn. Internal to the phantom.
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "models/train/phantom.h"
@@ -135,6 +136,7 @@ struct Scene {
     AorticRoot root;
     Matrix root_frame;  ///< scene -> root frame
     ChestShape chest;
+    ChestPlacement real_chest;  ///< edition 3
     TissueLevels levels;
     Dissection dissection;
     Acquisition acquisition;
@@ -159,7 +161,16 @@ void refine_acquisition(Scene& scene, const PhantomOptions& options);
 float valve_distance(const AorticRoot& root, const ValveShape& valve, Vec in_root);
 /// A place on a leaflet, in root coordinates; angle about z, rho 0 (middle) to 1 (hinge).
 Vec valve_place(const AorticRoot& root, const ValveShape& valve, float angle, float rho);
-/// CT number of the chest without the heart at a place, noise-free.
+/// Distance in mm to the outer surface of the heart with its great vessels' stumps and the root, muscle included.
+/// Keeps references to both.
+std::function<float(Vec)> heart_surface(const PhantomAtlas& atlas, const Scene& scene);
+/// Edition 3: the coronary arteries with their branches, in place of those of sample_vessels.
+void draw_coronary_tree(const PhantomAtlas& atlas, Scene& scene);
+/// Edition 3: a real chest round half of the hearts.
+void place_real_chest(const PhantomAtlas& atlas, Scene& scene);
+/// CT number of the drawn chest without the heart at a place, noise-free.
 float chest_hu(const Scene& scene, Vec at);
+/// The same of the scene's real chest.
+float real_chest_hu(const RealChest& chest, const Scene& scene, Vec at);
 
 }  // namespace cardionode::train

@@ -52,12 +52,13 @@ Sample PhantomSource::to_sample(const Phantom& phantom) const {
                        .sub(recipe_.input.mean)
                        .div(recipe_.input.sd);
     for (const HeadRecipe& head : recipe_.heads) {
-        const std::vector<std::uint8_t>* labels = head.name == "heart"  ? &phantom.heart
-                                                  : head.name == "hps"  ? &phantom.hps
-                                                  : head.name == "ms"   ? &phantom.ms
-                                                  : head.name == "calc" ? &phantom.calc
-                                                                        : nullptr;
-        if (labels == nullptr) continue;  // a head that phantoms do not label
+        const std::vector<std::uint8_t>* labels = head.name == "heart"        ? &phantom.heart
+                                                  : head.name == "hps"        ? &phantom.hps
+                                                  : head.name == "ms"         ? &phantom.ms
+                                                  : head.name == "calc"       ? &phantom.calc
+                                                  : head.name == "coronaries" ? &phantom.coronaries
+                                                                              : nullptr;
+        if (labels == nullptr || labels->empty()) continue;  // a head that these phantoms do not label
         sample.targets[head.name] =
             torch::from_blob(const_cast<std::uint8_t*>(labels->data()), {d, h, w}, torch::kByte).to(torch::kLong);
     }

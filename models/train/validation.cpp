@@ -77,6 +77,7 @@ ValidationResult validate(Network& network, const PhantomSource& source, int cas
             const torch::Tensor predicted = p.argmax(0);
             for (const PhantomHead& names : phantom_heads()) {
                 if (head.head != names.name) continue;
+                if (!sample.targets.contains(head.head)) continue;
                 const torch::Tensor& target = sample.targets.at(head.head);
                 for (std::size_t c = 0; c < names.classes.size(); ++c) {
                     const auto value = static_cast<std::int64_t>(c + 1);
