@@ -27,10 +27,10 @@ void add_phantoms(CLI::App& evaluate) {
     command->add_option("--out", options->out, "Folder for cases.jsonl, summary.json, table.md and pictures")
         ->required();
     command->add_option("--count", options->count, "Phantoms (default 200)")->check(CLI::Range(1, 100000));
-    command->add_option("--edition", options->edition, "Of the phantoms: 1 or 2 (default)")->check(CLI::Range(1, 2));
+    command->add_option("--edition", options->edition, "Of the phantoms: 1, 2 (default) or 3")->check(CLI::Range(1, 3));
     command
         ->add_option("--profiles", options->profiles,
-                     "Scanner profiles of edition 2: training (default), held_out (never seen in training) or all")
+                     "Scanner profiles of editions 2 and 3: training (default), held_out (never seen in training) or all")
         ->check(CLI::IsMember({"training", "held_out", "all"}));
     command->add_option("--non-contrast", options->non_contrast, "Share of phantoms without contrast agent (0.06)")
         ->check(CLI::Range(0.0, 1.0));
