@@ -35,7 +35,8 @@ int run_cardionode(int argc, const char* const* argv);
 void register_all_commands(CLI::App& app);
 void register_models_commands(CLI::App& app);    ///< models forward, models show
 void register_operator_commands(CLI::App& app);  ///< status, studies, show, retry, check
-void register_train_commands(CLI::App& app);     ///< train, phantom
+void register_train_commands(CLI::App& app);     ///< train
+void register_phantom_commands(CLI::App& app);   ///< phantom
 void register_evaluate_commands(CLI::App& app);  ///< evaluate
 
 }  // namespace cardionode

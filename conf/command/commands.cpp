@@ -16,6 +16,7 @@ void register_all_commands(CLI::App& app) {
     register_operator_commands(app);
     register_models_commands(app);
     register_train_commands(app);
+    register_phantom_commands(app);
     register_evaluate_commands(app);
 }
 

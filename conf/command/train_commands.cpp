@@ -1,4 +1,4 @@
-// cardionode train, cardionode phantom.
+// cardionode train.
 #include <csignal>
 #include <filesystem>
 #include <memory>
@@ -8,7 +8,6 @@
 
 #include "conf/command/command.h"
 #include "conf/command/shapes_folder.h"
-#include "models/train/phantom_files.h"
 #include "models/train/train_run.h"
 
 namespace cardionode {
@@ -54,50 +53,8 @@ void add_train(CLI::App& app) {
     });
 }
 
-struct PhantomCommand {
-    std::uint64_t seed = 1;
-    int count = 1, size = 96;
-    double spacing = 2;
-    std::filesystem::path out, shapes;
-};
-
-Result<void> run_phantom(const PhantomCommand& options) {
-    Result<train::PhantomAtlas> atlas = train::PhantomAtlas::load(options.shapes);
-    if (!atlas) return std::move(atlas).error();
-    for (int i = 0; i < options.count; ++i) {
-        const std::uint64_t seed = options.seed + static_cast<std::uint64_t>(i);
-        const train::PhantomGrid grid = train::PhantomGrid::around(
-            {0, 8, -5}, {options.size, options.size, options.size}, static_cast<float>(options.spacing));
-        const std::filesystem::path folder = options.count == 1 ? options.out : options.out / std::to_string(seed);
-        if (Result<void> written = train::write_phantom(train::draw_phantom(*atlas, seed, grid), seed, folder);
-            !written)
-            return written;
-        fmt::print("phantom {} in {}\n", seed, folder.string());
-    }
-    return {};
-}
-
-void add_phantom(CLI::App& app) {
-    CLI::App* command = app.add_subcommand("phantom", "Draw a cardiac CT phantom with exact labels and points");
-    auto options = std::make_shared<PhantomCommand>();
-    options->shapes = default_shapes_folder();
-    command->add_option("--out", options->out, "Folder for ct.nii.gz, label maps, phantom.json and phantom.png")
-        ->required();
-    command->add_option("--seed", options->seed, "One seed, one phantom (default 1)");
-    command->add_option("--count", options->count, "Phantoms of this and the following seeds, a folder each")
-        ->check(CLI::Range(1, 100000));
-    command->add_option("--size", options->size, "Voxels a side (default 96)")->check(CLI::Range(16, 512));
-    command->add_option("--spacing", options->spacing, "Voxel side in mm (default 2)")->check(CLI::Range(0.3, 8.0));
-    command->add_option("--shapes", options->shapes, "Folder of the phantoms' sources");
-    add_example(*command, "cardionode phantom --seed 7 --out /tmp/phantom7");
-    command->callback([options] { finish(run_phantom(*options)); });
-}
-
 }  // namespace
 
-void register_train_commands(CLI::App& app) {
-    add_train(app);
-    add_phantom(app);
-}
+void register_train_commands(CLI::App& app) { add_train(app); }
 
 }  // namespace cardionode
