@@ -116,17 +116,21 @@ void read_input(Section s, InputManifest& in) {
     s.no_other_keys();
 }
 
-void read_window(Section s, const ArchitectureManifest& a, WindowManifest& w) {
+void read_window_size(Section& s, const ArchitectureManifest& a, std::array<std::int64_t, 3>& target) {
     s.required("size", "three sides in voxels");
     std::vector<std::int64_t> size;
     s.integers("size", size);
-    read_three(s, "size", size, w.size, 8, 1024);
+    read_three(s, "size", size, target, 8, 1024);
     const auto multiple = multiple_of(a);
     for (std::size_t axis = 0; axis < 3; ++axis) {
-        if (w.size[axis] % multiple[axis] == 0) continue;
+        if (target[axis] % multiple[axis] == 0) continue;
         s.problem("size", "each side must be a multiple of the network's " + std::to_string(multiple[axis]));
         break;
     }
+}
+
+void read_window(Section s, const ArchitectureManifest& a, WindowManifest& w) {
+    read_window_size(s, a, w.size);
     s.number("overlap", w.overlap, 0, 0.9);
     s.one_of("blending", w.blending, {"gaussian", "constant"});
     s.number("sigma", w.sigma, 0.01, 10);
@@ -190,6 +194,50 @@ void read_head(Section s, HeadManifest& head) {
     s.no_other_keys();
 }
 
+void read_weights(Section s, WeightsManifest& weights) {
+    s.required("file", "a file name");
+    s.text("file", weights.file, is_weights_name, "a name in this folder that ends with .safetensors");
+    s.required("sha256", "the file's SHA-256");
+    s.text("sha256", weights.sha256, is_sha256, "64 lower-case hexadecimal digits");
+    s.no_other_keys();
+}
+
+void read_second_look(Section s, const BundleManifest& m, SecondLookManifest& second) {
+    for (const char* part : {"architecture", "input", "window", "heads", "weights"}) s.required(part, "a mapping");
+    read_architecture(s.section("architecture"), second.architecture);
+    read_input(s.section("input"), second.input);
+    Section window = s.section("window");
+    read_window_size(window, second.architecture, second.window);
+    window.no_other_keys();
+    s.texts("heads", second.heads, is_identifier, "names of heads");
+    std::set<std::string> seen;
+    for (const std::string& name : second.heads) {
+        if (!m.head(name)) s.problem("heads", "'" + name + "' is none of this bundle's heads");
+        if (!seen.insert(name).second) s.problem("heads", "'" + name + "' stands there twice");
+    }
+    if (s.has("heads") && second.heads.empty()) s.problem("heads", "expected one or more heads");
+    if (second.input.channels == 2 && !m.head("heart")) {
+        s.section("input").problem("channels", "a second channel needs a head \"heart\" in the bundle");
+    }
+    read_weights(s.section("weights"), second.weights);
+    if (!second.weights.file.empty() && second.weights.file == m.weights.file) {
+        s.section("weights").problem("file", "the first network has this file already");
+    }
+    s.no_other_keys();
+}
+
+void check_weights_file(const std::filesystem::path& folder, const WeightsManifest& expected, Section weights) {
+    if (expected.file.empty()) return;
+    const std::filesystem::path file = folder / expected.file;
+    auto hash = sha256_of_file(file);
+    if (!hash) {
+        weights.problem("file", "the weights cannot be read: " + hash.error().message);
+    } else if (!expected.sha256.empty() && *hash != expected.sha256) {
+        weights.problem("sha256", "expected " + expected.sha256 + ", but " + file.string() + " has " + *hash +
+                                      ": the weights are damaged or belong to another manifest");
+    }
+}
+
 void read_manifest(Section s, BundleManifest& m) {
     s.required("name", "a name");
     s.text("name", m.name, is_name, "1 to 64 letters, digits, . _ -");
@@ -217,12 +265,9 @@ void read_manifest(Section s, BundleManifest& m) {
     calcium.number("threshold_hu", m.calcium.threshold_hu, -1024, 4000);
     calcium.number("dilate_mm", m.calcium.dilate_mm, 0, 20);
     calcium.no_other_keys();
-    Section weights = s.section("weights");
-    weights.required("file", "a file name");
-    weights.text("file", m.weights.file, is_weights_name, "a name in this folder that ends with .safetensors");
-    weights.required("sha256", "the file's SHA-256");
-    weights.text("sha256", m.weights.sha256, is_sha256, "64 lower-case hexadecimal digits");
-    weights.no_other_keys();
+    read_weights(s.section("weights"), m.weights);
+    Section second = s.section("second_look");
+    if (s.has("second_look")) read_second_look(second, m, m.second_look.emplace());
     Section training = s.section("training");
     for (const std::string& key : training.keys()) training.text(key, m.training[key]);
     training.no_other_keys();
@@ -239,19 +284,18 @@ Result<Bundle> load_bundle(const std::filesystem::path& folder) {
     const SettingsFile manifest = SettingsFile::load(file, problems);
     if (!problems.empty()) return std::move(problems.result()).error();  // unreadable: the keys would only add noise
     read_manifest(manifest.root(), bundle.manifest);
-    if (!bundle.manifest.weights.file.empty()) {
-        Section weights = manifest.root().section("weights");
-        auto hash = sha256_of_file(bundle.weights_file());
-        if (!hash) {
-            weights.problem("file", "the weights cannot be read: " + hash.error().message);
-        } else if (!bundle.manifest.weights.sha256.empty() && *hash != bundle.manifest.weights.sha256) {
-            weights.problem("sha256", "expected " + bundle.manifest.weights.sha256 + ", but " +
-                                          bundle.weights_file().string() + " has " + *hash +
-                                          ": the weights are damaged or belong to another manifest");
-        }
+    check_weights_file(folder, bundle.manifest.weights, manifest.root().section("weights"));
+    if (bundle.manifest.second_look) {
+        check_weights_file(folder, bundle.manifest.second_look->weights,
+                           manifest.root().section("second_look").section("weights"));
     }
     if (!problems.empty()) return std::move(problems.result()).error();
     return bundle;
+}
+
+std::string weights_identity(const BundleManifest& manifest) {
+    if (!manifest.second_look) return manifest.weights.sha256;
+    return sha256_hex(manifest.weights.sha256 + manifest.second_look->weights.sha256);
 }
 
 }  // namespace cardionode

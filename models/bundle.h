@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -77,6 +78,16 @@ struct WeightsManifest {
     std::string sha256;
 };
 
+/// A second network that looks once more, at finer voxels, at one window round the aortic root. The window is centred
+/// on the centroid of the hinge points and ostia that the first network found.
+struct SecondLookManifest {
+    ArchitectureManifest architecture;
+    InputManifest input;  ///< channels 2: CT and the first look's heart labels as raw values 0..7
+    std::array<std::int64_t, 3> window = {64, 64, 64};  ///< D, H, W in voxels of input.spacing_mm
+    std::vector<std::string> heads;                     ///< in the network's order; of the bundle's heads, same classes
+    WeightsManifest weights;
+};
+
 struct BundleManifest {
     std::string name;
     std::string version;
@@ -88,6 +99,7 @@ struct BundleManifest {
     std::vector<HeadManifest> heads;
     CalciumRule calcium;
     WeightsManifest weights;
+    std::optional<SecondLookManifest> second_look;
     std::map<std::string, std::string> training;  ///< data, commit, seed, steps, metrics: as written by the trainer
 
     const HeadManifest* head(const std::string& head_name) const {
@@ -102,11 +114,16 @@ struct Bundle {
     std::filesystem::path folder;
     BundleManifest manifest;
     std::filesystem::path weights_file() const { return folder / manifest.weights.file; }
+    /// Only where the manifest has a second look.
+    std::filesystem::path second_weights_file() const { return folder / manifest.second_look->weights.file; }
 };
 
 /// Reads and checks manifest.yaml and the weights' SHA-256. The weights are not loaded.
 Result<Bundle> load_bundle(const std::filesystem::path& folder);
 /// The manifest as YAML, as load_bundle reads it.
 std::string to_yaml(const BundleManifest& manifest);
+/// What tells this model's weights from any other's: the SHA-256 of the weights; where there is a second look, the
+/// SHA-256 of both digests' hexadecimal digits, one after the other.
+std::string weights_identity(const BundleManifest& manifest);
 
 }  // namespace cardionode

@@ -24,15 +24,38 @@ std::string code_line(const std::string& indent, const char* key, const CodeMani
                        quoted(code.scheme), quoted(code.meaning));
 }
 
-std::string architecture_text(const ArchitectureManifest& a) {
-    std::string out = fmt::format("architecture:\n  type: {}\n", a.type);
+/// Each part below begins with a line of its name, all lines indented by `in`.
+std::string architecture_text(const ArchitectureManifest& a, const std::string& in = {}) {
+    std::string out = fmt::format("{0}architecture:\n{0}  type: {1}\n", in, a.type);
     if (a.type == "swin_unetr") {
-        return out + fmt::format("  feature_size: {}\n  patch_merging: {}\n", a.feature_size, a.patch_merging);
+        return out +
+               fmt::format("{0}  feature_size: {1}\n{0}  patch_merging: {2}\n", in, a.feature_size, a.patch_merging);
     }
     std::vector<std::string> strides;
     for (const auto& stride : a.strides) strides.push_back(fmt::format("{}", fmt::join(stride, "x")));
-    return out +
-           fmt::format("  features: [{}]\n  strides: [{}]\n", fmt::join(a.features, ", "), fmt::join(strides, ", "));
+    return out + fmt::format("{0}  features: [{1}]\n{0}  strides: [{2}]\n", in, fmt::join(a.features, ", "),
+                             fmt::join(strides, ", "));
+}
+
+std::string input_text(const InputManifest& input, const std::string& in = {}) {
+    return fmt::format(
+        "{0}input:\n{0}  spacing_mm: [{1}]\n{0}  orientation: {2}\n{0}  hu_low: {3}\n{0}  hu_high: {4}\n"
+        "{0}  mean: {5}\n{0}  sd: {6}\n{0}  channels: {7}\n",
+        in, fmt::join(input.spacing_mm, ", "), input.orientation, input.hu_low, input.hu_high, input.mean, input.sd,
+        input.channels);
+}
+
+std::string weights_text(const WeightsManifest& weights, const std::string& in = {}) {
+    return fmt::format("{0}weights:\n{0}  file: {1}\n{0}  sha256: {2}\n", in, quoted(weights.file),
+                       quoted(weights.sha256));
+}
+
+std::string second_look_text(const SecondLookManifest& second) {
+    const std::string in = "  ";
+    return "second_look:\n" + architecture_text(second.architecture, in) + input_text(second.input, in) +
+           fmt::format("{0}window:\n{0}  size: [{1}]\n{0}heads: [{2}]\n", in, fmt::join(second.window, ", "),
+                       fmt::join(second.heads, ", ")) +
+           weights_text(second.weights, in);
 }
 
 std::string head_text(const HeadManifest& head) {
@@ -57,18 +80,15 @@ std::string to_yaml(const BundleManifest& m) {
     std::string out = fmt::format("name: {}\nversion: {}\nintended_use: {}\ncontent_qualification: {}\n\n",
                                   quoted(m.name), quoted(m.version), quoted(m.intended_use), m.content_qualification);
     out += architecture_text(m.architecture);
-    out += fmt::format(
-        "\ninput:\n  spacing_mm: [{}]\n  orientation: {}\n  hu_low: {}\n  hu_high: {}\n  mean: {}\n  sd: {}\n"
-        "  channels: {}\n",
-        fmt::join(m.input.spacing_mm, ", "), m.input.orientation, m.input.hu_low, m.input.hu_high, m.input.mean,
-        m.input.sd, m.input.channels);
+    out += "\n" + input_text(m.input);
     out += fmt::format("\nwindow:\n  size: [{}]\n  overlap: {}\n  blending: {}\n  sigma: {}\n",
                        fmt::join(m.window.size, ", "), m.window.overlap, m.window.blending, m.window.sigma);
     out += "\nheads:\n";
     for (const HeadManifest& head : m.heads) out += head_text(head);
     out += fmt::format("\ncalcium:\n  rule: {}\n  threshold_hu: {}\n  dilate_mm: {}\n", m.calcium.rule,
                        m.calcium.threshold_hu, m.calcium.dilate_mm);
-    out += fmt::format("\nweights:\n  file: {}\n  sha256: {}\n", quoted(m.weights.file), quoted(m.weights.sha256));
+    out += "\n" + weights_text(m.weights);
+    if (m.second_look) out += "\n" + second_look_text(*m.second_look);
     if (!m.training.empty()) {
         out += "\ntraining:\n";
         for (const auto& [key, value] : m.training) out += fmt::format("  {}: {}\n", quoted(key), quoted(value));

@@ -93,4 +93,16 @@ NetworkOptions network_options(const BundleManifest& manifest) {
     return options;
 }
 
+NetworkOptions second_look_options(const BundleManifest& manifest) {
+    NetworkOptions options;
+    options.architecture = manifest.second_look.value().architecture;
+    options.input_channels = manifest.second_look->input.channels;
+    for (const std::string& name : manifest.second_look->heads) {
+        const HeadManifest* head = manifest.head(name);
+        TORCH_CHECK(head, "the second look's head ", name, " is none of the bundle's");
+        options.heads.push_back({name, static_cast<std::int64_t>(head->classes.size()) + 1});
+    }
+    return options;
+}
+
 }  // namespace cardionode

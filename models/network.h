@@ -72,6 +72,8 @@ Result<std::shared_ptr<Network>> make_network(const NetworkOptions& options);
 
 /// The options of a bundle: heads with one channel more than they have classes.
 NetworkOptions network_options(const BundleManifest& manifest);
+/// The same for the network of its second look, which the manifest must have.
+NetworkOptions second_look_options(const BundleManifest& manifest);
 
 /// Reads sizes, channels and heads from the tensors of a checkpoint, in any of the name forms that load_state takes.
 /// A checkpoint with a single unnamed head gives it the name `single_head`.

@@ -43,10 +43,11 @@ private:
     bool wanted_;
 };
 
-Result<std::shared_ptr<Network>> loaded_network(const Bundle& bundle, const torch::Device& device) {
-    auto network = make_network(network_options(bundle.manifest));
+Result<std::shared_ptr<Network>> loaded_network(const NetworkOptions& options, const std::filesystem::path& weights,
+                                                const torch::Device& device) {
+    auto network = make_network(options);
     if (!network) return std::move(network).error();
-    if (auto loaded = load_weights(**network, bundle.weights_file()); !loaded) return std::move(loaded).error();
+    if (auto loaded = load_weights(**network, weights); !loaded) return std::move(loaded).error();
     (*network)->eval();
     (*network)->to(device);
     return network;
@@ -75,19 +76,25 @@ HeadProbabilities probabilities_of(const std::string& head, const torch::Tensor&
     return result;
 }
 
-}  // namespace
-
-struct Predictor::State {
-    Bundle bundle;
+/// One network of the bundle, ready to compute.
+struct LoadedNetwork {
+    NetworkOptions options;
+    std::filesystem::path weights;
     DeviceChoice choice;
     torch::Device device = torch::kCPU;
-    std::shared_ptr<Network> network;  ///< on `device`
-    std::shared_ptr<Network>
-        cpu_network;  ///< made from the file when the GPU fails: a failing GPU may not give it back
+    std::shared_ptr<Network> network;      ///< on `device`
+    std::shared_ptr<Network> cpu_network;  ///< made when the GPU fails: a failing GPU may not give the weights back
+
+    static Result<LoadedNetwork> load(NetworkOptions options, std::filesystem::path weights, const DeviceChoice& choice,
+                                      const torch::Device& device) {
+        auto network = loaded_network(options, weights, device);
+        if (!network) return std::move(network).error();
+        return LoadedNetwork{std::move(options), std::move(weights), choice, device, std::move(*network), {}};
+    }
 
     std::vector<torch::Tensor> compute(const torch::Tensor& batch, bool on_gpu) {
         if (!on_gpu && device.is_cuda() && !cpu_network) {
-            auto loaded = loaded_network(bundle, torch::kCPU);
+            auto loaded = loaded_network(options, weights, torch::kCPU);
             if (!loaded) throw std::runtime_error(loaded.error().message);
             cpu_network = *loaded;
         }
@@ -100,17 +107,13 @@ struct Predictor::State {
         return logits;
     }
 
-    Result<Prediction> run(const Volume& image, const Progress& progress) {
-        if (auto ok = check_grid(image.grid, bundle.manifest.input); !ok) return std::move(ok).error();
-        const torch::InferenceMode inference;
-        const auto& size = image.grid.size();
-        // SlidingWindow pads into a tensor of its own: the voxels are only read.
-        const torch::Tensor voxels =
-            torch::from_blob(const_cast<float*>(image.voxels.data()), {1, size[2], size[1], size[0]}, torch::kFloat32);
+    /// @param voxels  float32 [C, D, H, W] on `grid`, CPU
+    Result<Prediction> run(const torch::Tensor& voxels, const Grid& grid, const WindowManifest& window,
+                           const Progress& progress) {
         if (!torch::isfinite(voxels).all().item<bool>()) return bug_error("the image holds values that are not finite");
         std::vector<std::int64_t> channels;
         for (const HeadChannels& head : network->heads()) channels.push_back(head.channels);
-        SlidingWindow windows(voxels, bundle.manifest.window, channels);
+        SlidingWindow windows(voxels, window, channels);
 
         Prediction prediction;
         const bool gpu = device.is_cuda();
@@ -124,10 +127,42 @@ struct Predictor::State {
         if (!ended) return std::move(ended).error();
         prediction.device = device_name(ended->on_gpu ? device : torch::Device(torch::kCPU));
         for (std::size_t i = 0; i < channels.size(); ++i) {
-            prediction.heads.push_back(probabilities_of(network->heads()[i].name, windows.take(i), image.grid));
+            prediction.heads.push_back(probabilities_of(network->heads()[i].name, windows.take(i), grid));
         }
         return prediction;
     }
+};
+
+/// SlidingWindow pads into a tensor of its own: the voxels are only read.
+torch::Tensor tensor_of(const Volume& image) {
+    const auto& size = image.grid.size();
+    return torch::from_blob(const_cast<float*>(image.voxels.data()), {1, size[2], size[1], size[0]}, torch::kFloat32);
+}
+
+torch::Tensor tensor_of(const LabelMap& labels) {
+    const auto& size = labels.grid.size();
+    return torch::from_blob(const_cast<std::uint8_t*>(labels.voxels.data()), {1, size[2], size[1], size[0]},
+                            torch::kByte)
+        .to(torch::kFloat32);
+}
+
+/// What is thrown while a network runs, as an error of the image.
+template <class Work>
+Result<Prediction> guarded(Work&& work) {
+    try {
+        return work();
+    } catch (const std::exception& failure) {
+        if (classify(failure) == ComputeFailure::MemoryFull) return retry_error("not enough memory for this image");
+        return bug_error(std::string("the network failed: ") + failure.what());
+    }
+}
+
+}  // namespace
+
+struct Predictor::State {
+    BundleManifest manifest;
+    LoadedNetwork first;
+    std::optional<LoadedNetwork> second;
 };
 
 Predictor::Predictor(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -136,37 +171,56 @@ Predictor& Predictor::operator=(Predictor&&) noexcept = default;
 Predictor::~Predictor() = default;
 
 Result<Predictor> Predictor::load(const Bundle& bundle, const DeviceChoice& choice) {
+    const BundleManifest& m = bundle.manifest;
     try {
-        if (bundle.manifest.input.channels != 1) {
-            return config_error(bundle.manifest.name +
-                                ": networks with a chamber label map as second input cannot run "
-                                "in this node yet: expected input.channels 1");
+        if (m.input.channels != 1) {
+            return config_error(m.name +
+                                ": input.channels: expected 1: there is nothing to take the chamber label map from; a "
+                                "network that wants one can be the second_look of a bundle that marks chambers");
         }
         auto device = device_from(choice.device);
         if (!device) return std::move(device).error();
         set_cpu_threads(choice.threads);
-        auto network = loaded_network(bundle, *device);
-        if (!network) return std::move(network).error().in("loading the model " + bundle.manifest.name);
-        auto state = std::make_unique<State>();
-        state->bundle = bundle;
-        state->choice = choice;
-        state->device = *device;
-        state->network = *network;
+        auto first = LoadedNetwork::load(network_options(m), bundle.weights_file(), choice, *device);
+        if (!first) return std::move(first).error().in("loading the model " + m.name);
+        std::unique_ptr<State> state(new State{m, std::move(*first), std::nullopt});
+        if (m.second_look) {
+            auto second = LoadedNetwork::load(second_look_options(m), bundle.second_weights_file(), choice, *device);
+            if (!second) return std::move(second).error().in("loading the second look of the model " + m.name);
+            state->second = std::move(*second);
+        }
         return Predictor(std::move(state));
     } catch (const std::exception& failure) {
         const bool full = classify(failure) == ComputeFailure::MemoryFull;
-        return Error{full ? ErrorKind::Retry : ErrorKind::Bug,
-                     "loading the model " + bundle.manifest.name + ": " + failure.what()};
+        return Error{full ? ErrorKind::Retry : ErrorKind::Bug, "loading the model " + m.name + ": " + failure.what()};
     }
 }
 
 Result<Prediction> Predictor::run(const Volume& image, const Progress& progress) {
-    try {
-        return state_->run(image, progress);
-    } catch (const std::exception& failure) {
-        if (classify(failure) == ComputeFailure::MemoryFull) return retry_error("not enough memory for this image");
-        return bug_error(std::string("the network failed: ") + failure.what());
-    }
+    return guarded([&]() -> Result<Prediction> {
+        if (auto ok = check_grid(image.grid, state_->manifest.input); !ok) return std::move(ok).error();
+        const torch::InferenceMode inference;
+        return state_->first.run(tensor_of(image), image.grid, state_->manifest.window, progress);
+    });
+}
+
+Result<Prediction> Predictor::run_second(const Volume& image, const LabelMap* chambers, const Progress& progress) {
+    if (!state_->second) return bug_error("the model " + state_->manifest.name + " has no second look");
+    const SecondLookManifest& second = *state_->manifest.second_look;
+    return guarded([&]() -> Result<Prediction> {
+        if (auto ok = check_grid(image.grid, second.input); !ok) return std::move(ok).error();
+        const std::array<std::int64_t, 3> size = {second.window[2], second.window[1], second.window[0]};
+        if (image.grid.size() != size) return bug_error("the image is not as large as the second look's window");
+        const torch::InferenceMode inference;
+        torch::Tensor voxels = tensor_of(image);
+        if (second.input.channels == 2) {
+            if (!chambers || !chambers->grid.same_as(image.grid)) {
+                return bug_error("the second look needs the chamber label map on its own grid");
+            }
+            voxels = torch::cat({voxels, tensor_of(*chambers)});
+        }
+        return state_->second->run(voxels, image.grid, {second.window, 0, "constant", 1}, progress);
+    });
 }
 
 }  // namespace cardionode

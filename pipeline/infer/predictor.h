@@ -4,7 +4,9 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,10 +29,25 @@ struct HeadProbabilities {
     std::vector<ScoreMap> channels;  ///< [0] is background; as many as the head has classes plus one
 };
 
+/// Where each pass of a test-time augmentation saw each point, by name; a pass that did not find it is absent.
+struct PassPoints {
+    int passes = 1;
+    std::map<std::string, std::vector<PatientPoint>> points;
+};
+
+/// What a bundle's second network saw in its window (pipeline/runner/looks.h).
+struct SecondLook {
+    std::vector<HeadProbabilities> heads;  ///< all on the window's grid
+    int windows = 1;                       ///< how many it took until the root stood in the middle
+    PassPoints passes;
+};
+
 struct Prediction {
-    std::vector<HeadProbabilities> heads;  ///< in the manifest's order
-    std::string device;                    ///< where it ran in the end: "cpu" or the GPU's name
-    std::vector<std::string> notes;        ///< "GPU memory full: batch 4 -> 2", for the log
+    std::vector<HeadProbabilities> heads;   ///< in the manifest's order
+    std::string device;                     ///< where it ran in the end: "cpu" or the GPU's name
+    std::vector<std::string> notes;         ///< "GPU memory full: batch 4 -> 2", for the log
+    std::optional<SecondLook> second = {};  ///< none: the bundle has no second network, or nothing to look at
+    PassPoints passes = {};
 };
 
 /// Called after each window with done and total; returning false cancels.
@@ -49,6 +66,13 @@ public:
     /// Full GPU memory: smaller batches, then the CPU, never an error of its own. Retry: memory full on the CPU or
     /// cancelled by `progress`. The windows, their order and the result do not depend on the batch size.
     Result<Prediction> run(const Volume& image, const Progress& progress = {});
+
+    /// The second network of the bundle on one window.
+    /// @param image     of exactly the window's size, on the second look's spacing, LPS, normalised as it wants it
+    /// @param chambers  the first look's heart labels on the same grid; needed where the second look has two channels
+    /// @return          the second network's heads. Bug: the bundle has no second look, or the image does not fit;
+    ///                  else as run()
+    Result<Prediction> run_second(const Volume& image, const LabelMap* chambers, const Progress& progress = {});
 
 private:
     struct State;

@@ -211,8 +211,9 @@ const SegmentGroup* group_of(const Findings& findings, std::string_view name) {
     return nullptr;
 }
 
-double axis_sd_of(const Findings&, std::string_view, const MeasureRules& rules) {
-    return axis_sd(rules.point_error_mm);
+double axis_sd_of(const Findings& findings, std::string_view name, const MeasureRules& rules) {
+    const Landmark* landmark = findings.landmark(name);
+    return axis_sd(landmark && landmark->expected_error_mm ? *landmark->expected_error_mm : rules.point_error_mm);
 }
 
 std::optional<Hinges> hinges_of(const Findings& findings, const MeasureRules& rules) {

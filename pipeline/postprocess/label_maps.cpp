@@ -7,6 +7,7 @@
 #include "pipeline/preprocess/preprocess.h"
 
 namespace cardionode {
+
 Result<LabelMap> largest_pieces(const HeadProbabilities& probabilities) {
     constexpr double kLeastShare = 0.2;  // of the largest piece
     auto labels = argmax(probabilities);
@@ -25,7 +26,10 @@ Result<LabelMap> largest_pieces(const HeadProbabilities& probabilities) {
     return kept;
 }
 
-Result<LabelMap> onto_grid(const HeadProbabilities& probabilities, const LabelMap& labels, const Grid& target) {
+namespace {
+
+/// The channels, with background for certain where `labels` left a label out.
+std::vector<ScoreMap> channels_of(const HeadProbabilities& probabilities, const LabelMap& labels) {
     std::vector<ScoreMap> channels = probabilities.channels;
     for (std::size_t v = 0; v < labels.voxels.size(); ++v) {
         if (labels.voxels[v] != 0) continue;
@@ -36,7 +40,43 @@ Result<LabelMap> onto_grid(const HeadProbabilities& probabilities, const LabelMa
         for (ScoreMap& c : channels) c.voxels[v] = 0;
         channels[0].voxels[v] = 1;
     }
-    return labels_on_source(channels, target);
+    return channels;
+}
+
+/// Of each label the largest piece, and those that reach within `margin` voxels of the border.
+void keep_pieces_that_count(LabelMap& labels, int highest, double margin) {
+    const auto largest = largest_components(labels, highest);
+    const auto& size = labels.grid.size();
+    const auto near_border = [&](std::int64_t o) {
+        const std::array<std::int64_t, 3> at = {o % size[0], o / size[0] % size[1], o / (size[0] * size[1])};
+        for (std::size_t a = 0; a < 3; ++a) {
+            if (static_cast<double>(std::min(at[a], size[a] - 1 - at[a])) <= margin) return true;
+        }
+        return false;
+    };
+    LabelMap kept(labels.grid, std::uint8_t{0});
+    for (int label = 1; label <= highest; ++label) {
+        for (const Component& piece : components_of(labels, label)) {
+            const bool counts = piece.offsets == largest[static_cast<std::size_t>(label)] ||
+                                std::any_of(piece.offsets.begin(), piece.offsets.end(), near_border);
+            if (!counts) continue;
+            for (const std::int64_t o : piece.offsets) kept.voxels[o] = static_cast<std::uint8_t>(label);
+        }
+    }
+    labels = std::move(kept);
+}
+
+}  // namespace
+
+Result<LabelMap> onto_grid(const HeadProbabilities& probabilities, const LabelMap& labels, const Grid& target) {
+    return labels_on_source(channels_of(probabilities, labels), target);
+}
+
+Result<void> put_window(const HeadProbabilities& window, double margin, LabelMap& labels) {
+    auto marked = argmax(window);
+    if (!marked) return std::move(marked).error();
+    keep_pieces_that_count(*marked, static_cast<int>(window.channels.size()) - 1, margin);
+    return labels_into(channels_of(window, *marked), margin, labels);
 }
 
 std::optional<double> median_hu(const Volume& volume, const LabelMap& map, const std::vector<int>& labels) {

@@ -25,6 +25,12 @@ Result<LabelMap> largest_pieces(const HeadProbabilities& probabilities);
 /// Errors: as labels_on_source().
 Result<LabelMap> onto_grid(const HeadProbabilities& probabilities, const LabelMap& labels, const Grid& target);
 
+/// Labels of a window in finer voxels put into a map that covers more: voxels of `labels` further than
+/// `margin_voxels` of the window's grid inside its border are replaced, also by background. Pieces that are neither
+/// the largest of their label nor reach into that margin, where they may go on outside, are left out.
+/// Errors: as argmax() and labels_on_source().
+Result<void> put_window(const HeadProbabilities& window, double margin_voxels, LabelMap& labels);
+
 /// Median HU of the voxels with one of `labels`; both arrays on the same grid. None: no such voxel.
 std::optional<double> median_hu(const Volume& volume, const LabelMap& map, const std::vector<int>& labels);
 

@@ -104,6 +104,17 @@ void withdraw_far_from(std::vector<Landmark>& landmarks, const LabelMap& labels,
     }
 }
 
+void withdraw_twins(std::vector<Landmark>& landmarks, const RootLimits& limits) {
+    for (Landmark& a : landmarks) {
+        for (Landmark& b : landmarks) {
+            if (&a == &b || !a.position || !b.position || a.confidence < b.confidence) continue;
+            const double apart = distance_mm(*a.position, *b.position);
+            if (apart >= limits.min_between_points_mm) continue;
+            withdraw(b, fmt::format("implausible: {:.1f} mm from {}, of which the model is surer", apart, a.title));
+        }
+    }
+}
+
 std::optional<Vec3> ascending_direction(const LabelMap& labels, int left_ventricle, int aorta, PatientPoint root) {
     constexpr double kNearMm = 40;
     Vec3 ventricle_sum{}, aorta_sum{};

@@ -27,6 +27,8 @@ struct RootLimits {
     double max_septum_length_mm = 30;
     /// Any point from the nearest voxel of the aorta or the left ventricle.
     double max_from_root_labels_mm = 15;
+    /// Two points with different names: nearer, one of them is the other's.
+    double min_between_points_mm = 2;
 };
 
 /// Marks every landmark that still has a position as not found.
@@ -38,6 +40,9 @@ void withdraw_outside(std::vector<Landmark>& landmarks, const Grid& image);
 /// Withdraws points further than the limit from all voxels of the labels in `root` (on any grid).
 void withdraw_far_from(std::vector<Landmark>& landmarks, const LabelMap& labels, const std::vector<int>& root,
                        const RootLimits& limits);
+
+/// Of two points nearer to each other than the limit, withdraws the one with the lower confidence.
+void withdraw_twins(std::vector<Landmark>& landmarks, const RootLimits& limits);
 
 /// Unit vector from the left ventricle's centroid to that of the aorta within 40 mm of `root`.
 /// None: a label is empty there.

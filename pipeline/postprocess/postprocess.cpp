@@ -15,11 +15,25 @@ namespace {
 
 Code to_code(const CodeManifest& code) { return {code.value, code.scheme, code.meaning}; }
 
-const HeadProbabilities* head_of(const Prediction& prediction, std::string_view name) {
-    for (const HeadProbabilities& h : prediction.heads) {
+/// Of the second look's labels: this near to the window's border they are not used.
+constexpr double kWindowMarginVoxels = 4;
+
+const HeadProbabilities* head_of(const std::vector<HeadProbabilities>& heads, std::string_view name) {
+    for (const HeadProbabilities& h : heads) {
         if (h.head == name) return &h;
     }
     return nullptr;
+}
+
+/// Of the second look; null where there was none, or one without this head.
+const HeadProbabilities* second_head_of(const Prediction& prediction, std::string_view name) {
+    return prediction.second ? head_of(prediction.second->heads, name) : nullptr;
+}
+
+bool fits(const HeadManifest& head, const HeadProbabilities& probabilities) {
+    return std::all_of(head.classes.begin(), head.classes.end(), [&](const ClassManifest& c) {
+        return c.value >= 1 && c.value < static_cast<int>(probabilities.channels.size());
+    });
 }
 
 /// Values of the named classes; those that the head does not have are left out.
@@ -76,17 +90,19 @@ std::optional<double> root_lumen_hu(const Volume& ct, const LabelMap& heart, int
 Result<Heart> add_heart(Findings& findings, const Volume& ct, const Prediction& prediction,
                         const BundleManifest& manifest, const PostprocessRules& rules) {
     const HeadManifest* head = manifest.head(std::string(names::kHeartHead));
-    const HeadProbabilities* probabilities = head_of(prediction, names::kHeartHead);
+    const HeadProbabilities* probabilities = head_of(prediction.heads, names::kHeartHead);
+    const HeadProbabilities* finer = second_head_of(prediction, names::kHeartHead);
     if (!head || !probabilities) return config_error("the model bundle has no head \"heart\"");
-    for (const ClassManifest& c : head->classes) {
-        if (c.value < 1 || c.value >= static_cast<int>(probabilities->channels.size())) {
-            return bug_error("head heart gave fewer channels than the manifest has classes");
-        }
+    if (!fits(*head, *probabilities) || (finer && !fits(*head, *finer))) {
+        return bug_error("head heart gave fewer channels than the manifest has classes");
     }
     auto network = largest_pieces(*probabilities);
     if (!network) return std::move(network).error();
     auto native = onto_grid(*probabilities, *network, ct.grid);
     if (!native) return std::move(native).error();
+    if (finer) {
+        if (auto put = put_window(*finer, kWindowMarginVoxels, *native); !put) return std::move(put).error();
+    }
     SegmentGroup group = to_group(std::string(names::kHeartHead), *head, std::move(*native));
     double heart_ml = 0;
     for (const Segment& s : group.segments) {
@@ -122,7 +138,8 @@ Result<void> add_calcium(Postprocessed& done, const Volume& ct, const Prediction
                          const BundleManifest& manifest, const Heart& heart,
                          const std::optional<std::string>& why_not) {
     const HeadManifest* head = manifest.head(std::string(names::kCalciumHead));
-    const HeadProbabilities* probabilities = head_of(prediction, names::kCalciumHead);
+    const HeadProbabilities* probabilities = second_head_of(prediction, names::kCalciumHead);
+    if (!probabilities) probabilities = head_of(prediction.heads, names::kCalciumHead);
     const auto centre = hinge_centroid(done.findings.landmarks);
     if (!head || !probabilities) {
         done.no_calcium_why = "the model does not mark valve calcium";
@@ -151,29 +168,48 @@ Result<void> add_calcium(Postprocessed& done, const Volume& ct, const Prediction
     return {};
 }
 
+/// All points of the manifest, each from the look that saw it best.
+Result<std::vector<Landmark>> find_landmarks(const Prediction& prediction, const BundleManifest& manifest,
+                                             double min_confidence) {
+    std::vector<Landmark> all;
+    for (const HeadManifest& head : manifest.heads) {
+        if (head.kind != "points") continue;
+        const HeadProbabilities* probabilities = head_of(prediction.heads, head.name);
+        if (!probabilities) return bug_error("the model gave nothing for head " + head.name);
+        auto landmarks = decode_landmarks(*probabilities, head, min_confidence);
+        if (!landmarks) return std::move(landmarks).error();
+        add_spread(*landmarks, prediction.passes);
+        if (const HeadProbabilities* finer = second_head_of(prediction, head.name)) {
+            auto again = decode_landmarks(*finer, head, min_confidence);
+            if (!again) return std::move(again).error();
+            add_spread(*again, prediction.second->passes);
+            *landmarks = choose_landmarks(std::move(*landmarks), std::move(*again));
+        }
+        all.insert(all.end(), landmarks->begin(), landmarks->end());
+    }
+    add_expected_errors(all, manifest);
+    return all;
+}
+
 }  // namespace
 
 Result<Postprocessed> postprocess(const Volume& ct, const Prediction& prediction, const BundleManifest& manifest,
                                   const PostprocessRules& rules) {
     Postprocessed done;
     Findings& findings = done.findings;
-    findings.model = {manifest.name, manifest.version, manifest.weights.sha256, prediction.device};
+    findings.model = {manifest.name, manifest.version, weights_identity(manifest), prediction.device};
 
     const auto heart = add_heart(findings, ct, prediction, manifest, rules);
     if (!heart) return heart.error();
     const auto why_not = unusable(ct, findings, *heart, rules);
     if (why_not) findings.warnings.push_back(*why_not);
 
-    for (const HeadManifest& head : manifest.heads) {
-        if (head.kind != "points") continue;
-        const HeadProbabilities* probabilities = head_of(prediction, head.name);
-        if (!probabilities) return bug_error("the model gave nothing for head " + head.name);
-        auto landmarks = decode_landmarks(*probabilities, head, rules.min_landmark_confidence);
-        if (!landmarks) return std::move(landmarks).error();
-        findings.landmarks.insert(findings.landmarks.end(), landmarks->begin(), landmarks->end());
-    }
+    auto landmarks = find_landmarks(prediction, manifest, rules.min_landmark_confidence);
+    if (!landmarks) return std::move(landmarks).error();
+    findings.landmarks = std::move(*landmarks);
     if (why_not) withdraw_all(findings.landmarks, *why_not);
     withdraw_outside(findings.landmarks, ct.grid);
+    withdraw_twins(findings.landmarks, rules.root);
     withdraw_far_from(findings.landmarks, heart->network, heart->root, rules.root);
 
     std::optional<Vec3> ascending;

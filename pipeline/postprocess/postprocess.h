@@ -31,6 +31,8 @@ struct Postprocessed {
 };
 
 /// @param ct  native HU, the grid on which the groups come
+/// Where the prediction has a second look: its points win where it found them, its heart labels replace the first
+/// look's inside its window (from 4 voxels inside the border on), and its calcium head marks the region of the calcium.
 /// Groups: "heart" (all labels of that head), and "valve_calcium" where calcium could be measured (it may be empty:
 /// then its segment has no volume).
 /// No heart, or no contrast agent: a warning says so, every point is withdrawn with that reason, and nothing of the

@@ -58,21 +58,54 @@ std::vector<std::uint8_t> uniform_cells(std::span<const ScoreMap> channels, std:
     return at;
 }
 
-}  // namespace
-
-Result<LabelMap> labels_on_source(std::span<const ScoreMap> channels, const Grid& source) {
+Result<void> check_channels(std::span<const ScoreMap> channels) {
     if (channels.empty() || channels.size() > 255) return reject_error("a head must have 1 to 255 channels");
     for (const ScoreMap& c : channels) {
         if (!c.grid.same_as(channels[0].grid)) return reject_error("the channels of a head lie on different grids");
     }
+    return {};
+}
+
+/// Calls `take(voxel, taps, label)` for each voxel of `source` inside the channels' grid.
+template <class Take>
+void each_label(std::span<const ScoreMap> channels, const Grid& source, const Take& take) {
     constexpr std::uint8_t kMixed = 255;
     const Grid& net = channels[0].grid;
     const auto& size = net.size();
     const std::vector<std::uint8_t> cells = uniform_cells(channels, kMixed);
-    LabelMap out(source, std::uint8_t{0});
     for_each_place(source, net, [&](std::size_t voxel, const std::array<Tap, 3>& taps) {
         const auto at = static_cast<std::size_t>((taps[2].low * size[1] + taps[1].low) * size[0] + taps[0].low);
-        out.voxels[voxel] = cells[at] != kMixed ? cells[at] : largest(channels, cell_of(taps, size));
+        take(voxel, taps, cells[at] != kMixed ? cells[at] : largest(channels, cell_of(taps, size)));
+    });
+}
+
+}  // namespace
+
+Result<LabelMap> labels_on_source(std::span<const ScoreMap> channels, const Grid& source) {
+    if (auto ok = check_channels(channels); !ok) return std::move(ok).error();
+    LabelMap out(source, std::uint8_t{0});
+    each_label(channels, source,
+               [&](std::size_t voxel, const std::array<Tap, 3>&, std::uint8_t label) { out.voxels[voxel] = label; });
+    return out;
+}
+
+Result<void> labels_into(std::span<const ScoreMap> channels, double margin, LabelMap& source) {
+    if (auto ok = check_channels(channels); !ok) return ok;
+    const auto& size = channels[0].grid.size();
+    each_label(channels, source.grid, [&](std::size_t voxel, const std::array<Tap, 3>& taps, std::uint8_t label) {
+        for (std::size_t a = 0; a < 3; ++a) {
+            const double index = static_cast<double>(taps[a].low) + taps[a].part;
+            if (index < margin || index > static_cast<double>(size[a] - 1) - margin) return;
+        }
+        source.voxels[voxel] = label;
+    });
+    return {};
+}
+
+ScoreMap scores_on(const ScoreMap& scores, const Grid& grid, float outside) {
+    ScoreMap out(grid, outside);
+    for_each_place(grid, scores.grid, [&](std::size_t voxel, const std::array<Tap, 3>& taps) {
+        out.voxels[voxel] = value_in(scores.voxels, cell_of(taps, scores.grid.size()));
     });
     return out;
 }

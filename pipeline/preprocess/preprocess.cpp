@@ -174,6 +174,44 @@ void smooth_axis(std::vector<float>& voxels, const std::array<std::int64_t, 3>& 
     }
 }
 
+/// The part of the source that a small grid depends on, smoothing included; none: most of it, or nothing at all.
+std::optional<Volume> part_around(const Volume& source, const Grid& target) {
+    const Grid& g = source.grid;
+    Vec3 low{}, high{};
+    for (int corner = 0; corner < 8; ++corner) {
+        VoxelIndex v;
+        for (std::size_t a = 0; a < 3; ++a) v.ijk[a] = ((corner >> a) & 1) != 0 ? target.size()[a] - 1 : 0;
+        const Vec3 at = g.to_index(target.to_patient(v)).ijk;
+        for (std::size_t a = 0; a < 3; ++a) {
+            low[a] = corner == 0 ? at[a] : std::min(low[a], at[a]);
+            high[a] = corner == 0 ? at[a] : std::max(high[a], at[a]);
+        }
+    }
+    VoxelIndex first;
+    std::array<std::int64_t, 3> size{};
+    std::int64_t voxels = 1;
+    for (std::size_t a = 0; a < 3; ++a) {
+        const double margin = static_cast<double>(smoothing(size_ratio(g, target, a)).size() / 2) + 2;
+        const double top = static_cast<double>(g.size()[a] - 1);
+        const double from = std::floor(low[a] - margin), to = std::ceil(high[a] + margin);
+        if (!(from <= top && to >= 0)) return std::nullopt;
+        first.ijk[a] = static_cast<std::int64_t>(std::max(from, 0.0));
+        size[a] = static_cast<std::int64_t>(std::min(to, top)) - first.ijk[a] + 1;
+        voxels *= size[a];
+    }
+    if (2 * voxels > g.voxel_count()) return std::nullopt;
+    const Result<Grid> grid = Grid::create(g.to_patient(first), g.axes(), g.spacing(), size);
+    if (!grid) return std::nullopt;
+    Volume part(*grid, 0.0F);
+    for (std::int64_t k = 0; k < size[2]; ++k) {
+        for (std::int64_t j = 0; j < size[1]; ++j) {
+            const std::int64_t from = g.offset({{first.ijk[0], first.ijk[1] + j, first.ijk[2] + k}});
+            std::copy_n(source.voxels.data() + from, size[0], part.voxels.data() + grid->offset({{0, j, k}}));
+        }
+    }
+    return part;
+}
+
 void resample_rotated(const Volume& source, Volume& out) {
     const Grid& g = source.grid;
     std::vector<float> smoothed;
@@ -216,13 +254,32 @@ Result<Grid> network_grid(const Grid& source, const std::array<double, 3>& spaci
     return Grid::create({low}, {Vec3{1, 0, 0}, Vec3{0, 1, 0}, Vec3{0, 0, 1}}, spacing, size);
 }
 
+Result<Grid> window_grid(const PatientPoint& centre, const std::array<std::int64_t, 3>& window,
+                         const std::array<double, 3>& spacing) {
+    const std::array<std::int64_t, 3> size = {window[2], window[1], window[0]};
+    Vec3 origin{};
+    for (std::size_t a = 0; a < 3; ++a) {
+        origin[a] = centre.lps_mm[a] - spacing[a] * static_cast<double>(size[a] - 1) / 2;
+    }
+    return Grid::create({origin}, {Vec3{1, 0, 0}, Vec3{0, 1, 0}, Vec3{0, 0, 1}}, spacing, size);
+}
+
 Result<Volume> to_network_grid(const Volume& ct_hu, const InputManifest& input) {
-    if (input.orientation != "LPS") return reject_error("the model's orientation is not LPS");
-    if (!(input.sd > 0)) return reject_error("the model's standard deviation is not positive");
     Result<Grid> grid = network_grid(ct_hu.grid, input.spacing_mm);
     if (!grid) return std::move(grid).error();
-    Volume out(*grid, kAirHu);
-    if (const auto a = aligned(ct_hu.grid, *grid)) resample_aligned(ct_hu, *a, out);
+    return to_network_grid(ct_hu, input, *grid);
+}
+
+Result<Volume> to_network_grid(const Volume& ct_hu, const InputManifest& input, const Grid& grid) {
+    if (input.orientation != "LPS") return reject_error("the model's orientation is not LPS");
+    if (!(input.sd > 0)) return reject_error("the model's standard deviation is not positive");
+    for (std::size_t a = 0; a < 3; ++a) {
+        if (std::abs(grid.axes()[a][a] - 1) > 1e-3)
+            return bug_error("the network's grid is not along the patient's axes");
+    }
+    Volume out(grid, kAirHu);
+    if (const auto a = aligned(ct_hu.grid, grid)) resample_aligned(ct_hu, *a, out);
+    else if (const auto part = part_around(ct_hu, grid)) resample_rotated(*part, out);
     else resample_rotated(ct_hu, out);
     for (float& v : out.voxels) {
         const double clipped = std::clamp(static_cast<double>(v), input.hu_low, input.hu_high);

@@ -31,12 +31,28 @@ Result<Grid> network_grid(const Grid& source, const std::array<double, 3>& spaci
 /// Reject: an orientation other than "LPS", spacing or sd that is not positive, a grid that is too large.
 Result<Volume> to_network_grid(const Volume& ct_hu, const InputManifest& input);
 
+/// The same on any grid whose axes are the patient's, for example a window of the second look, of which parts may lie
+/// outside the source. Its spacing may differ from the manifest's. Reject: as above; Bug: other axes.
+Result<Volume> to_network_grid(const Volume& ct_hu, const InputManifest& input, const Grid& grid);
+
+/// The LPS-aligned grid of `window` voxels (D, H, W: along z, y, x) whose middle is `centre`.
+/// Reject: a spacing or size that is not positive.
+Result<Grid> window_grid(const PatientPoint& centre, const std::array<std::int64_t, 3>& window,
+                         const std::array<double, 3>& spacing_mm);
+
 /// Labels of the network's grid on the source's: each channel's probability is interpolated linearly, and the largest
 /// channel wins (the lower one when equal). Outside the network's grid is background. Works slice by slice: memory is
 /// the result alone.
 /// @param channels  [0] background, all on one grid; at most 256
 /// Reject: no channel, or grids that differ.
 Result<LabelMap> labels_on_source(std::span<const ScoreMap> channels, const Grid& source);
+
+/// The same into a map that is there: only voxels at least `margin_voxels` of the channels' grid inside its outermost
+/// voxel centres change, also to background.
+Result<void> labels_into(std::span<const ScoreMap> channels, double margin_voxels, LabelMap& source);
+
+/// A score on another grid, interpolated linearly; `outside` where the score's grid does not reach.
+ScoreMap scores_on(const ScoreMap& scores, const Grid& grid, float outside);
 
 /// The same for a map that holds labels already: the nearest voxel's.
 LabelMap labels_on_source(const LabelMap& labels, const Grid& source);

@@ -62,32 +62,62 @@ private:
     std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
 };
 
-/// The image of the network's grid lives no longer than the model needs it.
-Result<Prediction> predict(const Volume& ct, const BundleManifest& manifest, const Model& model, Stages& stages) {
-    auto image = stages.run("preprocess", [&] { return to_network_grid(ct, manifest.input); });
-    if (!image) return std::move(image).error();
+/// The images of the networks' grids live no longer than the model needs them.
+Result<Prediction> predict(const Volume& ct, const AnalysisSettings& settings, const BundleManifest& manifest,
+                           const Model& model, Stages& stages) {
+    LookSettings looks;
+    looks.augmentation = settings.augmentation;
+    looks.min_landmark_confidence = settings.outputs.min_landmark_confidence;
     InferenceProgress progress(stages);
-    auto prediction =
-        stages.run("infer", [&] { return model(*image, [&](int done, int total) { return progress(done, total); }); });
-    if (prediction) {
-        for (const std::string& note : prediction->notes) {
-            log_info("inference_note", {{"study", stages.study_key()}, {"note", note}});
-        }
+    const Progress report = [&](int done, int total) { return progress(done, total); };
+    auto prediction = [&]() -> Result<Prediction> {
+        auto image = stages.run("preprocess", [&] { return to_network_grid(ct, manifest.input); });
+        if (!image) return std::move(image).error();
+        return stages.run("infer", [&] { return first_look(ct, *image, manifest, model, looks, report); });
+    }();
+    if (!prediction) return prediction;
+    if (manifest.second_look && model.second) {
+        const auto added =
+            stages.run("second_look", [&] { return add_second_look(*prediction, ct, manifest, model, looks, report); });
+        if (!added) return added.error();
+    }
+    for (const std::string& note : prediction->notes) {
+        log_info("inference_note", {{"study", stages.study_key()}, {"note", note}});
     }
     return prediction;
 }
 
 /// The probabilities, many times the size of the volume, live no longer than the findings need them.
-Result<Postprocessed> find(const CtSeries& series, const AnalysisSettings& settings, const BundleManifest& manifest,
-                           const Model& model, Stages& stages) {
-    const auto prediction = predict(series.volume, manifest, model, stages);
-    if (!prediction) return prediction.error();
-    PostprocessRules rules;
-    rules.min_landmark_confidence = settings.outputs.min_landmark_confidence;
-    return stages.run("postprocess", [&] { return postprocess(series.volume, *prediction, manifest, rules); });
+Result<Findings> find(const Volume& ct, const AnalysisSettings& settings, const BundleManifest& manifest,
+                      const Model& model, Stages& stages) {
+    auto done = [&]() -> Result<Postprocessed> {
+        const auto prediction = predict(ct, settings, manifest, model, stages);
+        if (!prediction) return prediction.error();
+        PostprocessRules rules;
+        rules.min_landmark_confidence = settings.outputs.min_landmark_confidence;
+        return stages.run("postprocess", [&] { return postprocess(ct, *prediction, manifest, rules); });
+    }();
+    if (!done) return std::move(done).error();
+    Findings& findings = done->findings;
+    auto measured = stages.run("measure", [&]() -> Result<Measured> {
+        return measure(findings, ct, {done->no_calcium_why, done->calcium_threshold_hu, in_words(manifest.calcium)});
+    });
+    if (!measured) return std::move(measured).error();
+    findings.measurements = std::move(measured->measurements);
+    findings.outlines = std::move(measured->outlines);
+    findings.warnings.insert(findings.warnings.end(), measured->notes.begin(), measured->notes.end());
+    return std::move(done->findings);
 }
 
 }  // namespace
+
+Result<VolumeAnalysis> analyse_volume(const Volume& ct, const std::string& study_key, const AnalysisSettings& settings,
+                                      const BundleManifest& manifest, const Model& model, const Cancelled& cancelled) {
+    Stages stages(study_key, cancelled);
+    auto findings = find(ct, settings, manifest, model, stages);
+    if (!findings) return std::move(findings).error();
+    return VolumeAnalysis{std::move(*findings), std::move(stages).times()};
+}
 
 Result<Analysis> analyse(const StudyInput& input, const AnalysisSettings& settings, const BundleManifest& manifest,
                          const Model& model, const Cancelled& cancelled) {
@@ -100,20 +130,11 @@ Result<Analysis> analyse(const StudyInput& input, const AnalysisSettings& settin
     if (!series) return std::move(series).error();
     log_info("series_chosen", {{"study", input.study_key}, {"why", series->why_chosen}});
 
-    auto done = find(*series, settings, manifest, model, stages);
-    if (!done) return std::move(done).error();
-
-    Findings& findings = done->findings;
+    auto found = find(series->volume, settings, manifest, model, stages);
+    if (!found) return std::move(found).error();
+    Findings& findings = *found;
     findings.warnings.insert(findings.warnings.begin(), series->warnings.begin(), series->warnings.end());
     findings.warnings.insert(findings.warnings.begin(), input.warnings.begin(), input.warnings.end());
-    auto measured = stages.run("measure", [&]() -> Result<Measured> {
-        return measure(findings, series->volume,
-                       {done->no_calcium_why, done->calcium_threshold_hu, in_words(manifest.calcium)});
-    });
-    if (!measured) return std::move(measured).error();
-    findings.measurements = std::move(measured->measurements);
-    findings.outlines = std::move(measured->outlines);
-    findings.warnings.insert(findings.warnings.end(), measured->notes.begin(), measured->notes.end());
 
     OutputRequest request;
     request.work_folder = settings.work_folder;

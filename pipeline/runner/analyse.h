@@ -1,5 +1,6 @@
-// One study from its files to its outputs, as a chain of stages: read, preprocess, infer, postprocess, measure,
-// outputs, check. No queue and no network: the service, the operator's command and tests call the same function.
+// One study from its files to its outputs, as a chain of stages: read, preprocess, infer, second_look (where the
+// bundle has one), postprocess, measure, outputs, check. No queue and no network: the service, the operator's command
+// and tests call the same function.
 //
 // Each stage is logged as `stage_started study=... stage=...` and `stage_done study=... stage=... seconds=...`. A run
 // that is repeated with the same input writes the same outputs under the same UIDs. Thread safety: safe for different
@@ -18,6 +19,7 @@
 #include "pipeline/infer/predictor.h"
 #include "pipeline/outputs/outputs.h"
 #include "pipeline/read/read_study.h"
+#include "pipeline/runner/looks.h"
 #include "pipeline/volume/findings.h"
 
 namespace cardionode {
@@ -29,6 +31,7 @@ struct AnalysisSettings {
     std::string device_name;       ///< what the node calls itself in the outputs: its AE title
     std::string software_version;  ///< "0.1.0"
     ReadLimits limits;
+    Augmentation augmentation = Augmentation::None;
 };
 
 struct StudyInput {
@@ -39,8 +42,6 @@ struct StudyInput {
     std::vector<std::string> warnings;  ///< for people, of the receiver: go into the findings
 };
 
-/// Predictor::run, or a stand-in for tests.
-using Model = std::function<Result<Prediction>(const Volume& image, const Progress& progress)>;
 /// true: stop as soon as possible. Asked between stages, after each file that is read and each window of the model.
 using Cancelled = std::function<bool()>;
 
@@ -56,6 +57,16 @@ struct Analysis {
     std::vector<std::string> not_chosen;  ///< the others, and why not
     std::vector<StageTime> stages;
 };
+
+/// What is found in a CT, whatever file it came from: preprocess, infer, second_look (where the bundle has one),
+/// postprocess, measure. Errors: as analyse().
+struct VolumeAnalysis {
+    Findings findings;
+    std::vector<StageTime> stages;
+};
+Result<VolumeAnalysis> analyse_volume(const Volume& ct_hu, const std::string& study_key,
+                                      const AnalysisSettings& settings, const BundleManifest& manifest,
+                                      const Model& model, const Cancelled& cancelled);
 
 /// Reject: no usable CT, and what else read_study and write_outputs refuse. Retry: `cancelled`, disk or
 /// memory full. Config: the bundle does not fit, the work folder cannot be written. Bug: a check of the outputs failed.

@@ -154,9 +154,7 @@ private:
         options.pipeline = settings_.pipeline;
         for (const DestinationSettings& d : settings_.destinations) options.destinations.push_back(d.name);
         options.alive = [pulse = &worker->pulse] { pulse->beat(); };
-        auto analyser = StudyWorker::create(std::move(options), [this](const Volume& image, const Progress& progress) {
-            return predictor_.run(image, progress);
-        });
+        auto analyser = StudyWorker::create(std::move(options), model_of(predictor_));
         if (!analyser) return std::move(analyser).error();
         start_thread(std::move(worker),
                      [a = std::move(*analyser)](const std::stop_token& stop) mutable { return a.run(stop); });

@@ -32,6 +32,14 @@ struct Landmark {
     double confidence = 0;                 ///< peak probability 0..1, also when not found
     std::int64_t component_voxels = 0;     ///< of the largest component, on the network's grid
     std::string reason;                    ///< why it is not found, for people; empty when found
+    double component_mm3 = 0;              ///< the same as a volume
+    int look = 1;                          ///< 1: seen by the first network, 2: by the second one at finer voxels
+    /// Median error of this point on phantoms that the model never saw: a phantom figure, no clinical one.
+    std::optional<double> expected_error_mm = {};
+    /// Test-time augmentation only: root mean square distance of the passes' points from their mean, and how many of
+    /// the passes found the point.
+    std::optional<double> spread_mm = {};
+    int passes_found = 0, passes = 0;
 };
 
 /// One number derived from points or labels.

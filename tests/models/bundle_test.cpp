@@ -57,6 +57,24 @@ BundleManifest manifest() {
     return m;
 }
 
+BundleManifest manifest_of_two_looks() {
+    BundleManifest m = manifest();
+    SecondLookManifest& second = m.second_look.emplace();
+    second.architecture.type = "plain_conv_unet";
+    second.architecture.features = {4, 8, 8};
+    second.architecture.strides = {{1, 1, 1}, {2, 2, 2}, {2, 2, 2}};
+    second.input.spacing_mm = {1, 1, 1.25};
+    second.input.hu_low = -200;
+    second.input.hu_high = 1300;
+    second.input.mean = 250;
+    second.input.sd = 251.5;
+    second.input.channels = 2;
+    second.window = {48, 64, 64};
+    second.heads = {"hps", "heart"};
+    second.weights = {"second.safetensors", sha256_hex("finer")};
+    return m;
+}
+
 class BundleFolder : public ::testing::Test {
 protected:
     void write(const std::string& yaml, const std::string& weights = "weights") {
@@ -71,8 +89,7 @@ protected:
         return bundle.error().message;
     }
     /// The good manifest with one text replaced.
-    void write_changed(const std::string& from, const std::string& to) {
-        std::string yaml = to_yaml(manifest());
+    void write_changed(const std::string& from, const std::string& to, std::string yaml = to_yaml(manifest())) {
         const auto at = yaml.find(from);
         ASSERT_NE(at, std::string::npos) << from;
         write(yaml.replace(at, from.size(), to));
@@ -140,6 +157,48 @@ TEST_F(BundleFolder, EveryProblemIsReportedAtOnce) {
     }
 }
 
+TEST_F(BundleFolder, ASecondLookComesBackFromItsYaml) {
+    write(to_yaml(manifest_of_two_looks()));
+    ASSERT_TRUE(write_file_durably(folder / "second.safetensors", "finer").ok());
+    auto bundle = load_bundle(folder.path());
+    ASSERT_TRUE(bundle.ok()) << bundle.error().message;
+    ASSERT_TRUE(bundle->manifest.second_look);
+    const SecondLookManifest& second = *bundle->manifest.second_look;
+    EXPECT_EQ(to_yaml(bundle->manifest), to_yaml(manifest_of_two_looks()));
+    EXPECT_EQ(second.architecture.features, (std::vector<std::int64_t>{4, 8, 8}));
+    EXPECT_EQ(second.input.spacing_mm, (std::array<double, 3>{1, 1, 1.25}));
+    EXPECT_EQ(second.input.sd, 251.5);
+    EXPECT_EQ(second.input.channels, 2);
+    EXPECT_EQ(second.window, (std::array<std::int64_t, 3>{48, 64, 64}));
+    EXPECT_EQ(second.heads, (std::vector<std::string>{"hps", "heart"}));
+    EXPECT_EQ(bundle->second_weights_file(), folder / "second.safetensors");
+    EXPECT_FALSE(load_bundle(folder.path())->manifest.input.channels == 2) << "the first network's input is its own";
+}
+
+TEST_F(BundleFolder, ABundleOfOneLookHasNoSecond) {
+    write(to_yaml(manifest()));
+    auto bundle = load_bundle(folder.path());
+    ASSERT_TRUE(bundle.ok());
+    EXPECT_FALSE(bundle->manifest.second_look);
+}
+
+TEST_F(BundleFolder, TheSecondWeightsAreCheckedAsTheFirstAre) {
+    write(to_yaml(manifest_of_two_looks()));
+    EXPECT_THAT(refusal(), HasSubstr("second_look.weights.file: the weights cannot be read"));
+    ASSERT_TRUE(write_file_durably(folder / "second.safetensors", "others").ok());
+    EXPECT_THAT(refusal(), HasSubstr("second_look.weights.sha256: expected " + sha256_hex("finer")));
+}
+
+TEST(WeightsIdentity, ChangesWithEitherNetwork) {
+    const BundleManifest one = manifest(), two = manifest_of_two_looks();
+    EXPECT_EQ(weights_identity(one), one.weights.sha256);
+    EXPECT_NE(weights_identity(two), two.weights.sha256);
+    BundleManifest other = two;
+    other.second_look->weights.sha256 = sha256_hex("finer still");
+    EXPECT_NE(weights_identity(two), weights_identity(other));
+    EXPECT_EQ(weights_identity(two).size(), 64u);
+}
+
 struct Change {
     const char *from, *to, *expected;
 };
@@ -171,6 +230,27 @@ INSTANTIATE_TEST_SUITE_P(
                       Change{"\"w.safetensors\"", "\"../w.safetensors\"",
                              "weights.file: expected a name in this folder"},
                       Change{"dilate_mm: 1.5", "dilate_mm: 1.5\n  colour: red", "calcium.colour: unknown key"}));
+
+class SecondLookChange : public BundleFolder, public ::testing::WithParamInterface<Change> {};
+
+TEST_P(SecondLookChange, IsRefusedByKey) {
+    write_changed(GetParam().from, GetParam().to, to_yaml(manifest_of_two_looks()));
+    ASSERT_TRUE(write_file_durably(folder / "second.safetensors", "finer").ok());
+    EXPECT_THAT(refusal(), HasSubstr(GetParam().expected));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Manifest, SecondLookChange,
+    ::testing::Values(Change{"heads: [hps, heart]", "heads: [hps, lungs]", "second_look.heads: 'lungs' is none of"},
+                      Change{"heads: [hps, heart]", "heads: [hps, hps]", "second_look.heads: 'hps' stands there twice"},
+                      Change{"heads: [hps, heart]", "heads: []", "second_look.heads: expected one or more"},
+                      Change{"size: [48, 64, 64]", "size: [48, 62, 64]",
+                             "second_look.window.size: each side must be a multiple of the network's 4"},
+                      Change{"size: [48, 64, 64]", "size: [48, 64, 64]\n    overlap: 0.5",
+                             "second_look.window.overlap: unknown key"},
+                      Change{"    sd: 251.5\n", "", "second_look.input.sd: missing"},
+                      Change{"file: \"second.safetensors\"", "file: \"w.safetensors\"",
+                             "second_look.weights.file: the first network has this file already"}));
 
 }  // namespace
 }  // namespace cardionode

@@ -173,5 +173,103 @@ TEST_F(TinyBundle, AnAbsentGpuAskedForByNameIsAConfigError) {
     EXPECT_THAT(loaded.error().message, HasSubstr("cuda:63"));
 }
 
+/// Two networks; the second one sees 16 mm cubes at 1 mm.
+class TwoLookBundle : public TinyBundle {
+protected:
+    void SetUp() override {
+        TinyBundle::SetUp();
+        second_of(1);
+    }
+    void second_of(int channels) {
+        SecondLookManifest& second = bundle.manifest.second_look.emplace();
+        second.architecture = bundle.manifest.architecture;
+        second.architecture.features = {6, 8};
+        second.input.spacing_mm = {1, 1, 1};
+        second.input.channels = channels;
+        second.window = {16, 16, 16};
+        second.heads = {"calc"};
+        second.weights.file = "second.safetensors";
+        torch::manual_seed(12);
+        finer = make_network(second_look_options(bundle.manifest)).value();
+        finer->eval();
+        ASSERT_TRUE(save_weights(*finer, bundle.second_weights_file()).ok());
+    }
+    Volume window() const {
+        Volume w(grid_of({1, 1, 1}, {16, 16, 16}), 0.0f);
+        std::copy_n(image.voxels.begin(), w.voxels.size(), w.voxels.begin());
+        return w;
+    }
+    void expect_calc_of(const torch::Tensor& input, const Prediction& prediction) {
+        torch::NoGradGuard no_grad;
+        const auto expected = torch::softmax(finer->forward(input.unsqueeze(0))[0].levels[0][0], 0).contiguous();
+        ASSERT_EQ(prediction.heads.size(), 1u);
+        EXPECT_EQ(prediction.heads[0].head, "calc");
+        ASSERT_EQ(prediction.heads[0].channels.size(), 2u);
+        for (std::size_t v = 0; v < 4096; v += 97) {
+            EXPECT_NEAR(prediction.heads[0].channels[1].voxels[v], expected.data_ptr<float>()[4096 + v], 1e-5);
+        }
+    }
+    std::shared_ptr<Network> finer;
+};
+
+TEST_F(TwoLookBundle, EachNetworkAnswersWithItsOwnHeads) {
+    Predictor p = predictor();
+    auto first = p.run(image);
+    ASSERT_TRUE(first.ok()) << first.error().message;
+    EXPECT_EQ(first->heads.size(), 2u);
+    Volume w = window();
+    auto second = p.run_second(w, nullptr);
+    ASSERT_TRUE(second.ok()) << second.error().message;
+    expect_calc_of(torch::from_blob(w.voxels.data(), {1, 16, 16, 16}), *second);
+}
+
+TEST_F(TwoLookBundle, TheChambersAreTheSecondChannelAsRawValues) {
+    second_of(2);
+    Predictor p = predictor();
+    Volume w = window();
+    LabelMap chambers(w.grid, std::uint8_t{0});
+    for (std::size_t v = 0; v < chambers.voxels.size(); ++v) chambers.voxels[v] = static_cast<std::uint8_t>(v % 8);
+    auto second = p.run_second(w, &chambers);
+    ASSERT_TRUE(second.ok()) << second.error().message;
+    torch::Tensor labels = torch::empty({1, 16, 16, 16});
+    for (std::int64_t v = 0; v < 4096; ++v) labels.data_ptr<float>()[v] = static_cast<float>(v % 8);
+    expect_calc_of(torch::cat({torch::from_blob(w.voxels.data(), {1, 16, 16, 16}), labels}), *second);
+    auto without = p.run_second(w, nullptr);
+    ASSERT_FALSE(without.ok());
+    EXPECT_EQ(without.error().kind, ErrorKind::Bug);
+}
+
+TEST_F(TwoLookBundle, RefusesAWindowOfAnotherSizeOrSpacing) {
+    Predictor p = predictor();
+    for (const Volume& wrong :
+         {Volume(grid_of({1, 1, 1}, {32, 16, 16}), 0.0f), Volume(grid_of({2, 2, 2}, {16, 16, 16}), 0.0f)}) {
+        auto refused = p.run_second(wrong, nullptr);
+        ASSERT_FALSE(refused.ok());
+        EXPECT_EQ(refused.error().kind, ErrorKind::Bug);
+    }
+}
+
+TEST_F(TwoLookBundle, DamagedSecondWeightsAreNamedWithTheirNetwork) {
+    std::filesystem::resize_file(bundle.second_weights_file(), 100);
+    auto loaded = Predictor::load(bundle, on_cpu);
+    ASSERT_FALSE(loaded.ok());
+    EXPECT_EQ(loaded.error().kind, ErrorKind::Config);
+    EXPECT_THAT(loaded.error().message, HasSubstr("second look"));
+}
+
+TEST_F(TinyBundle, HasNoSecondLook) {
+    auto refused = predictor().run_second(image, nullptr);
+    ASSERT_FALSE(refused.ok());
+    EXPECT_EQ(refused.error().kind, ErrorKind::Bug);
+}
+
+TEST_F(TinyBundle, AFirstLookThatWantsTheChamberMapIsRefusedWithAWayOut) {
+    bundle.manifest.input.channels = 2;
+    auto loaded = Predictor::load(bundle, on_cpu);
+    ASSERT_FALSE(loaded.ok());
+    EXPECT_EQ(loaded.error().kind, ErrorKind::Config);
+    EXPECT_THAT(loaded.error().message, HasSubstr("can be the second_look of a bundle"));
+}
+
 }  // namespace
 }  // namespace cardionode

@@ -120,6 +120,61 @@ TEST(Landmarks, ChannelsThatDoNotFitTheManifestAreABug) {
     EXPECT_EQ(landmarks.error().kind, ErrorKind::Bug);
 }
 
+namespace {
+
+Landmark seen(const char* name, std::optional<double> x, double confidence) {
+    Landmark l;
+    l.name = name;
+    l.confidence = confidence;
+    if (x) l.position = PatientPoint{{*x, 0, 0}};
+    else l.reason = "not seen";
+    return l;
+}
+
+}  // namespace
+
+TEST(ChooseLandmarks, TheSecondLookWinsWhereItFoundThePoint) {
+    const auto chosen =
+        choose_landmarks({seen("a", 1, 0.9), seen("b", 2, 0.9), seen("c", {}, 0.2), seen("d", {}, 0.1)},
+                         {seen("a", 11, 0.5), seen("b", {}, 0.29), seen("c", 13, 0.6), seen("d", {}, 0.25)});
+    ASSERT_EQ(chosen.size(), 4u);
+    EXPECT_EQ(chosen[0].position->lps_mm[0], 11) << "although the first look was surer";
+    EXPECT_EQ(chosen[0].look, 2);
+    EXPECT_EQ(chosen[1].position->lps_mm[0], 2);
+    EXPECT_EQ(chosen[1].look, 1);
+    EXPECT_EQ(chosen[2].position->lps_mm[0], 13);
+    EXPECT_FALSE(chosen[3].position);
+    EXPECT_EQ(chosen[3].name, "d");
+    EXPECT_EQ(chosen[3].confidence, 0.25);
+}
+
+TEST(ExpectedErrors, ComeFromTheTrainingRecordOfTheNetworkThatSawThePoint) {
+    BundleManifest m = manifest();
+    m.second_look.emplace();
+    m.training["phantom_landmarks"] = R"({"a": {"median_mm": 3.5}, "b": {"median_mm": 1.0}, "c": {"median_mm": null}})";
+    m.training["second_look_phantom_landmarks"] = R"({"a": {"median_mm": 1.5}, "b": {"median_mm": 1.25}})";
+    std::vector<Landmark> landmarks = {seen("a", 1, 0.9), seen("b", 1, 0.9), seen("c", 1, 0.9), seen("a", {}, 0.1)};
+    add_expected_errors(landmarks, m);
+    EXPECT_EQ(landmarks[0].expected_error_mm, 3.5);
+    EXPECT_EQ(landmarks[1].expected_error_mm, 1.25) << "a first look is never stated better than a second";
+    EXPECT_FALSE(landmarks[2].expected_error_mm);
+    EXPECT_FALSE(landmarks[3].expected_error_mm) << "not found";
+    landmarks[0].look = landmarks[1].look = 2;
+    landmarks[1].expected_error_mm.reset();
+    m.training["landmark_errors"] = R"({"a": {"median_mm": 1.75}})";
+    add_expected_errors(landmarks, m);
+    EXPECT_EQ(landmarks[0].expected_error_mm, 1.75) << "the whole chain's figure comes first";
+    EXPECT_EQ(landmarks[1].expected_error_mm, 1.25);
+}
+
+TEST(ExpectedErrors, ARecordThatIsNoJsonGivesNone) {
+    BundleManifest m = manifest();
+    m.training["phantom_landmarks"] = "about 3 mm";
+    std::vector<Landmark> landmarks = {seen("a", 1, 0.9)};
+    add_expected_errors(landmarks, m);
+    EXPECT_FALSE(landmarks[0].expected_error_mm);
+}
+
 TEST(Argmax, BackgroundWinsATie) {
     HeadProbabilities head{"x", {ScoreMap(cube_grid(1, 2), 0.5F), ScoreMap(cube_grid(1, 2), 0.5F)}};
     const auto labels = argmax(head);

@@ -43,6 +43,26 @@ TEST(Plausibility, ANormalRootKeepsItsSevenPointsAndGetsAPlaneTowardsTheAorta) {
     EXPECT_LT(norm(plane->point.lps_mm), 0.01);
 }
 
+TEST(Plausibility, OfTwoPointsAtOnePlaceTheSurerStays) {
+    auto landmarks = all_found();
+    for (Landmark& l : landmarks) l.confidence = 0.6;
+    Landmark& septum = *landmark(landmarks, "septum_upper");
+    septum.position = PatientPoint{{0, -13, 1.9}};
+    septum.confidence = 0.9;
+    withdraw_twins(landmarks, {});
+    EXPECT_TRUE(septum.position);
+    EXPECT_FALSE(landmark(landmarks, "hinge_right")->position);
+    EXPECT_THAT(landmark(landmarks, "hinge_right")->reason, testing::HasSubstr("1.9 mm from"));
+    EXPECT_EQ(found(landmarks), 6);
+}
+
+TEST(Plausibility, PointsTwoMillimetresApartBothStay) {
+    auto landmarks = all_found();
+    landmark(landmarks, "septum_upper")->position = PatientPoint{{0, -13, 2.1}};
+    withdraw_twins(landmarks, {});
+    EXPECT_EQ(found(landmarks), 7);
+}
+
 TEST(Plausibility, ATriangleThatIsTooLargeLosesAllThreeButNotTheOthers) {
     auto landmarks = all_found();
     landmark(landmarks, "hinge_left")->position->lps_mm[0] = 50;

@@ -221,3 +221,48 @@ TEST(Calcium, TheMaskIsWidenedByTheManifestsMillimetres) {
     }
     EXPECT_LT(before, 925) << "not the whole deposit: the model's mask decides where";
 }
+
+TEST(PutWindow, FinerLabelsReplaceCoarseOnesInsideTheWindowOnly) {
+    const Grid window = cube_grid(1, 64, {{-31.5, -31.5, -31.5}});
+    auto finer = background_only("heart", window, 7);
+    paint(finer, 6, 0.9F, [](const PatientPoint& p) { return std::hypot(p.lps_mm[0], p.lps_mm[1]) <= 10; });
+    paint(finer, 6, 0.9F, ball({{20, 20, 0}}, 3));   // an island inside: noise
+    paint(finer, 3, 0.9F, ball({{-30, 0, 0}}, 7));   // the largest piece of its label
+    paint(finer, 3, 0.9F, ball({{0, -31, 10}}, 6));  // goes on outside
+    LabelMap labels(cube_grid(0.5, 161, {{-40, -40, -40}}), std::uint8_t{5});
+    ASSERT_TRUE(put_window(finer, 4, labels).ok());
+    const auto at = [&](double x, double y, double z) { return labels.at(*labels.grid.nearest_voxel({{x, y, z}})); };
+    EXPECT_EQ(at(0, 0, 0), 6);
+    EXPECT_EQ(at(0, 0, 27), 6);
+    EXPECT_EQ(at(0, 0, 29), 5) << "within the margin the first look stays";
+    EXPECT_EQ(at(15, 0, 0), 0) << "also background replaces";
+    EXPECT_EQ(at(20, 20, 0), 0) << "an island";
+    EXPECT_EQ(at(-25, 0, 0), 3);
+    EXPECT_EQ(at(0, -26.5, 10), 3);
+    EXPECT_EQ(at(39, 39, 39), 5);
+}
+
+TEST(Postprocess, HeartLabelsAndCalciumComeFromTheSecondLookWhereItHasThem) {
+    const Volume ct = contrast_ct();
+    Prediction p = prediction();
+    const Grid window = cube_grid(1, 64, {{-31.5, -31.5, -27.5}});
+    SecondLook second;
+    HeadProbabilities heart = background_only("heart", window, 7), calc = background_only("calc", window, 1);
+    // The aorta of the second look is 15 mm wide in radius, the first look's is 13.
+    paint(heart, 6, 0.9F, [](const PatientPoint& q) { return std::hypot(q.lps_mm[0], q.lps_mm[1]) <= 15; });
+    second.heads = {heart, calc};
+    const auto one_look = postprocess(ct, p, manifest(), {});
+    p.second = second;
+    const auto two_looks = postprocess(ct, p, manifest(), {});
+    ASSERT_TRUE(one_look.ok() && two_looks.ok());
+    const auto label = [](const Postprocessed& done, double x) {
+        const LabelMap& map = done.findings.groups.at(0).labels;
+        return map.at(*map.grid.nearest_voxel({{x, 0, 15}}));
+    };
+    EXPECT_EQ(label(*one_look, 14), 0);
+    EXPECT_EQ(label(*two_looks, 14), 6);
+    ASSERT_EQ(one_look->findings.groups.size(), 2u);
+    ASSERT_EQ(two_looks->findings.groups.size(), 2u);
+    EXPECT_GT(voxels_of(one_look->findings.groups[1].labels, 1), 0);
+    EXPECT_EQ(voxels_of(two_looks->findings.groups[1].labels, 1), 0) << "the second look marks no calcium";
+}

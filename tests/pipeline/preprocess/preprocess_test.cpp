@@ -109,6 +109,59 @@ TEST(Preprocess, OutsideIsAir) {
     EXPECT_FLOAT_EQ(out->at(*middle), 100);
 }
 
+TEST(Preprocess, AWindowHasItsMiddleWhereItWasAskedForAndSizesOfTheTensor) {
+    const auto window = window_grid({{10, 20, 30}}, {4, 8, 16}, {1, 1, 2});
+    ASSERT_TRUE(window.ok());
+    EXPECT_EQ(window->size(), (std::array<std::int64_t, 3>{16, 8, 4}));
+    EXPECT_EQ(window->to_patient(ContinuousIndex{{7.5, 3.5, 1.5}}).lps_mm, (Vec3{10, 20, 30}));
+    EXPECT_EQ(window->origin().lps_mm, (Vec3{2.5, 16.5, 27}));
+}
+
+TEST(Preprocess, AWindowSeesTheNativeVoxelsWhateverTheSourcesAxesAndAirOutside) {
+    const std::vector<std::array<Vec3, 3>> orientations = {
+        kLps,
+        {Vec3{0, 1, 0}, Vec3{0, 0, -1}, Vec3{-1, 0, 0}},
+        {Vec3{std::cos(0.5), std::sin(0.5), 0}, Vec3{-std::sin(0.5), std::cos(0.5), 0}, Vec3{0, 0, 1}}};
+    for (const auto& axes : orientations) {
+        const Grid source = grid({10, -20, 30}, axes, {0.8, 0.9, 0.7}, {60, 70, 80});
+        const Volume ct = sampled(source, ramp);
+        const auto middle = window_grid(source.to_patient(VoxelIndex{{30, 35, 40}}), {16, 16, 16}, {1, 1, 1});
+        const auto inside = to_network_grid(ct, plain_input(1), *middle);
+        ASSERT_TRUE(inside.ok());
+        EXPECT_TRUE(inside->grid.same_as(*middle));
+        std::int64_t compared = 0;
+        EXPECT_LT(worst(*inside, source, ramp, 0, &compared), 1e-3);
+        EXPECT_EQ(compared, 16 * 16 * 16);
+        const auto corner = window_grid(source.origin(), {16, 16, 16}, {1, 1, 1});
+        const auto partly = to_network_grid(ct, plain_input(1), *corner);
+        ASSERT_TRUE(partly.ok());
+        EXPECT_LT(worst(*partly, source, ramp, 0, &compared), 1e-3);
+        EXPECT_GT(compared, 300);
+        EXPECT_GT(std::count(partly->voxels.begin(), partly->voxels.end(), -1024.0F), 1000);
+        const auto away = window_grid({{1000, 1000, 1000}}, {8, 8, 8}, {1, 1, 1});
+        EXPECT_EQ(to_network_grid(ct, plain_input(1), *away)->voxels, std::vector<float>(512, -1024.0F));
+    }
+}
+
+TEST(Preprocess, APartOfARotatedFineSourceIsSmoothedAsTheWholeIs) {
+    std::mt19937 random(5);
+    const double c = std::cos(0.3), s = std::sin(0.3);
+    const Grid source = grid({0, 0, 0}, {Vec3{c, s, 0}, Vec3{-s, c, 0}, Vec3{0, 0, 1}}, {0.4, 0.4, 0.5}, {90, 90, 60});
+    Volume ct(source, 0.0F);
+    for (float& x : ct.voxels) x = static_cast<float>(random() % 1000);
+    const auto whole = to_network_grid(ct, plain_input(1));
+    ASSERT_TRUE(whole.ok());
+    const VoxelIndex first{{10, 20, 12}};
+    const Grid part = grid(whole->grid.to_patient(first).lps_mm, kLps, {1, 1, 1}, {8, 8, 8});
+    const auto window = to_network_grid(ct, plain_input(1), part);
+    ASSERT_TRUE(window.ok());
+    for (std::int64_t k = 0; k < 8; ++k) {
+        for (std::int64_t i = 0; i < 8; ++i) {
+            EXPECT_NEAR(window->at({{i, 3, k}}), whole->at({{10 + i, 23, 12 + k}}), 0.01);
+        }
+    }
+}
+
 TEST(Preprocess, ClipsAndScales) {
     InputManifest m;
     m.spacing_mm = {1, 1, 1};
@@ -309,6 +362,31 @@ TEST(LabelsOnSource, OfALabelMapAreTheNearestVoxels) {
     EXPECT_EQ(out.at({{4, 2, 6}}), 7);
     EXPECT_EQ(out.at({{1, 2, 6}}), 0);
     EXPECT_EQ(out.at({{4, 2, 3}}), 0);
+}
+
+TEST(LabelsInto, ChangesOnlyWhatLiesInsideTheMargin) {
+    const Grid window = grid({10, 10, 10}, kLps, {1, 1, 1}, {11, 11, 11});
+    std::vector<ScoreMap> channels = {ScoreMap(window, 0.2F), ScoreMap(window, 0.8F)};
+    channels[0].at({{5, 5, 5}}) = 0.9F;
+    channels[1].at({{5, 5, 5}}) = 0.1F;
+    LabelMap labels(grid({0, 0, 0}, kLps, {0.5, 0.5, 0.5}, {60, 60, 60}), std::uint8_t{7});
+    ASSERT_TRUE(labels_into(channels, 3, labels).ok());
+    for (const auto& [mm, expected] :
+         {std::pair{12.5, 7}, std::pair{13.0, 1}, std::pair{15.0, 0}, std::pair{17.0, 1}, std::pair{17.5, 7}}) {
+        const auto i = static_cast<std::int64_t>(mm * 2);
+        EXPECT_EQ(labels.at({{i, 30, 30}}), expected) << mm;
+        EXPECT_EQ(labels.at({{30, 30, i}}), expected) << mm;
+    }
+    EXPECT_EQ(labels.at({{0, 0, 0}}), 7);
+}
+
+TEST(ScoresOn, InterpolatesAndSaysWhatLiesOutside) {
+    ScoreMap scores(grid({0, 0, 0}, kLps, {2, 2, 2}, {3, 3, 3}), 0.0F);
+    for (std::int64_t k = 0; k < 3; ++k) {
+        for (std::int64_t j = 0; j < 3; ++j) scores.at({{1, j, k}}) = 1;
+    }
+    const ScoreMap fine = scores_on(scores, grid({-2, 2, 2}, kLps, {1, 1, 1}, {7, 1, 1}), -5.0F);
+    EXPECT_EQ(fine.voxels, (std::vector<float>{-5, 0, 0, 0.5, 1, 0.5, 0}));
 }
 
 }  // namespace

@@ -68,6 +68,32 @@ TEST_F(Analyse, AStudyGoesAllTheWayToItsOutputs) {
                 testing::ElementsAre("read", "preprocess", "infer", "postprocess", "measure", "outputs", "check"));
 }
 
+TEST_F(Analyse, ABundleOfTwoLooksLooksAtTheRootAgain) {
+    add_ct();
+    SecondLookManifest& second = manifest_.second_look.emplace();
+    second.input.spacing_mm = {1, 1, 1};
+    second.window = {64, 64, 64};
+    second.heads = {"hps"};
+    // The second look sees each point 1 mm further to the left than the first.
+    model_.second = [](const Volume& image, const LabelMap*, const Progress&) -> Result<Prediction> {
+        HeadProbabilities hps = background_only("hps", image.grid, 5);
+        for (int c = 1; c <= 5; ++c) paint(hps, c, 0.9F, ball({add(root_points()[c - 1].lps_mm, {1, 0, 0})}, 4));
+        return Prediction{{hps}, "cpu", {}};
+    };
+    const auto done = run();
+    ASSERT_TRUE(done) << done.error().message;
+    std::vector<std::string> stages;
+    for (const StageTime& t : done->stages) stages.push_back(t.stage);
+    EXPECT_THAT(stages, testing::ElementsAre("read", "preprocess", "infer", "second_look", "postprocess", "measure",
+                                             "outputs", "check"));
+    const Landmark* hinge = done->findings.landmark("hinge_left");
+    ASSERT_TRUE(hinge && hinge->position);
+    EXPECT_EQ(hinge->look, 2);
+    EXPECT_LT(distance_mm(*hinge->position, {add(root_points()[1].lps_mm, {1, 0, 0})}), 0.2);
+    EXPECT_EQ(done->findings.landmark("septum_upper")->look, 1) << "a head that the second look does not have";
+    EXPECT_EQ(done->findings.model.sha256, weights_identity(manifest_));
+}
+
 TEST_F(Analyse, TheModelGetsTheImageOfTheManifest) {
     add_ct();
     float lowest = 0, highest = 0;
