@@ -1,4 +1,8 @@
 // `cardionode show STUDY`: everything the queue knows about one study.
+#include <algorithm>
+#include <initializer_list>
+#include <map>
+
 #include <fmt/format.h>
 
 #include "conf/command/operator_support.h"
@@ -36,6 +40,37 @@ std::string title_of(const Json& object) {
     const std::string title = text_in(object, "title");
     return title.empty() ? text_in(object, "name") : title;
 }
+
+/// A reason that several lines share, or that is too long for a column, stands once below the table.
+class Reasons {
+public:
+    /// @param lists  of the result, whose entries have a "reason"
+    Reasons(const Json& result, std::initializer_list<const char*> lists) {
+        for (const char* list : lists) {
+            for (const Json& entry : list_in(result, list)) {
+                if (entry.is_object()) ++uses_[text_in(entry, "reason")];
+            }
+        }
+    }
+    /// What stands in the column.
+    std::string cell(const std::string& reason) {
+        constexpr std::size_t kFits = 60;
+        if (reason.empty() || (uses_[reason] < 2 && reason.size() <= kFits)) return reason;
+        const auto found = std::find(notes_.begin(), notes_.end(), reason);
+        const auto number = found - notes_.begin() + 1;
+        if (found == notes_.end()) notes_.push_back(reason);
+        return fmt::format("see [{}]", number);
+    }
+    std::string text() const {
+        std::string out;
+        for (std::size_t n = 0; n < notes_.size(); ++n) out += fmt::format("[{}] {}\n", n + 1, printable(notes_[n]));
+        return out.empty() ? "" : "\n" + out;
+    }
+
+private:
+    std::map<std::string, int> uses_;
+    std::vector<std::string> notes_;
+};
 
 Result<Known> read_known(Queue& queue, const std::string& key, int events) {
     auto study = queue.study(key);
@@ -104,6 +139,7 @@ std::string result_text(const Json& result) {
         }
     }
     line("Seconds", seconds);
+    Reasons reasons(result, {"landmarks", "measurements"});
     Table landmarks({"LANDMARK", "FOUND", ">L MM", ">P MM", ">S MM", ">CONFIDENCE", "REASON"});
     for (const Json& l : list_in(result, "landmarks")) {
         if (!l.is_object()) continue;
@@ -117,19 +153,22 @@ std::string result_text(const Json& result) {
         }
         const auto confidence = number_in(l, "confidence");
         cells.push_back(confidence ? fmt::format("{:.2f}", *confidence) : "-");
-        cells.push_back(text_in(l, "reason"));
+        cells.push_back(reasons.cell(text_in(l, "reason")));
         landmarks.add(std::move(cells));
     }
     if (!landmarks.empty()) out += "\n" + landmarks.text();
-    Table measurements({"MEASUREMENT", ">VALUE", "UNIT", "REASON"});
+    Table measurements({"MEASUREMENT", ">VALUE", ">1 SD", "UNIT", "REASON"});
     for (const Json& m : list_in(result, "measurements")) {
         if (!m.is_object()) continue;
-        const auto value = number_in(m, "value");
-        measurements.add(
-            {title_of(m), value ? fmt::format("{:.1f}", *value) : "-", text_in(m, "unit"), text_in(m, "reason")});
+        const auto value = number_in(m, "value"), sd = number_in(m, "uncertainty");
+        const std::string unit = text_in(m, "unit");
+        // A ratio below one would lose itself in one digit.
+        const int digits = unit == "1" ? 3 : 1;
+        measurements.add({title_of(m), value ? fmt::format("{:.{}f}", *value, digits) : "-",
+                          sd ? fmt::format("{:.{}f}", *sd, digits) : "-", unit, reasons.cell(text_in(m, "reason"))});
     }
     if (!measurements.empty()) out += "\n" + measurements.text();
-    return out;
+    return out + reasons.text();
 }
 
 std::string outputs_text(const Known& known, const OperatorOptions& options, Moment now) {

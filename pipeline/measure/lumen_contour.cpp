@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "pipeline/measure/polar_image.h"
+#include "pipeline/measure/smooth_curve.h"
 
 namespace cardionode {
 namespace {
@@ -23,7 +24,8 @@ constexpr float kWallHu = 40;           ///< soft tissue; fat and lung count as 
 constexpr double kAlongMm = 0.8;        ///< averaging along the border
 constexpr double kCalciumMarginMm = 1;  ///< its halo
 constexpr double kFreeMm = 1.5, kCapMm = 5, kFarCost = 0.6;  ///< distance to the labels' border: free, then dearer
-constexpr int kFirst = 10, kLast = kSteps - 10;              ///< steps a border may lie at: 3..33 mm
+constexpr double kLeafletCost = 0.5;
+constexpr int kFirst = 10, kLast = kSteps - 10;  ///< steps a border may lie at: 3..33 mm
 constexpr double kEnoughEdges = 0.5;
 constexpr double kRaggedMm = 2.5, kRaggedShare = 0.1;
 constexpr double kLabelWeight = 0.15;  ///< of a ray without an edge
@@ -88,6 +90,15 @@ double edge(const Hu& hu, const Levels& levels, int ray, int step) {
     return is_blood * std::clamp((inner - outer) / contrast, 0.0, 1.0);
 }
 
+/// Share of blood between a place and the labels' border: behind a leaflet there is blood of the same lumen again.
+double blood_behind(const Hu& hu, const Levels& levels, int ray, int step, double border_mm) {
+    const int from = step + 5, to = std::min(kSteps - 1, static_cast<int>(border_mm / kStepMm));
+    if (from > to) return 0;
+    int blood = 0;
+    for (int s = from; s <= to; ++s) blood += hu.at(ray, s) > levels.blood - 0.5 * (levels.blood - 80) ? 1 : 0;
+    return static_cast<double>(blood) / (to - from + 1);
+}
+
 /// The closed path over the rays that follows edges: a step for each ray.
 std::vector<int> cheapest_path(const Hu& hu, const Mask& calcium, const Levels& levels,
                                const std::vector<double>& expected_mm) {
@@ -98,7 +109,10 @@ std::vector<int> cheapest_path(const Hu& hu, const Mask& calcium, const Levels& 
             const int step = s + kFirst;
             const double away = std::abs(step * kStepMm - expected_mm[ray]);
             double c = kFarCost * std::clamp((away - kFreeMm) / (kCapMm - kFreeMm), 0.0, 1.0);
-            if (away < kCapMm && calcium.at(ray, step) == 0) c -= edge(hu, levels, ray, step);
+            if (away < kCapMm) {
+                if (calcium.at(ray, step) == 0) c -= edge(hu, levels, ray, step);
+                c += kLeafletCost * blood_behind(hu, levels, ray, step, expected_mm[ray]);
+            }
             cost[static_cast<std::size_t>(ray) * kSpan + s] = c;
         }
     }
@@ -154,83 +168,6 @@ std::optional<double> half_maximum(const Hu& hu, const Mask& calcium, const Leve
     return best;
 }
 
-/// Radius as a function of the angle: c0 + sum of a_k cos + b_k sin.
-class Curve {
-public:
-    /// Weighted, robust against single rays (Huber), and the smoother the higher the harmonic.
-    static Curve through(const std::vector<double>& radius, const std::vector<double>& weight, int harmonics) {
-        constexpr double kHuberMm = 0.5, kStiff = 2e-4;
-        Curve curve(harmonics);
-        double weights = 0, sum = 0;
-        for (int ray = 0; ray < kRays; ++ray) {
-            weights += weight[ray];
-            sum += weight[ray] * radius[ray];
-        }
-        curve.c_[0] = sum / weights;
-        const int n = 2 * harmonics + 1;
-        std::vector<std::vector<double>> table(kRays);
-        for (int ray = 0; ray < kRays; ++ray) table[ray] = basis(polar::angle_of_ray(ray), n);
-        for (int round = 0; round < 8; ++round) {
-            std::vector<double> a(static_cast<std::size_t>(n) * n, 0.0), b(n, 0.0);
-            for (int ray = 0; ray < kRays; ++ray) {
-                if (weight[ray] <= 0) continue;
-                const auto& f = table[ray];
-                double here = 0;
-                for (int i = 0; i < n; ++i) here += curve.c_[i] * f[i];
-                const double off = std::abs(radius[ray] - here);
-                // The first rounds find the circle and the oval; only then is a ray that stands out a fault.
-                const double limit = round < 3 ? 4 * kHuberMm : kHuberMm;
-                const double w = weight[ray] * (off <= limit ? 1 : limit / off);
-                for (int i = 0; i < n; ++i) {
-                    b[i] += w * f[i] * radius[ray];
-                    for (int j = 0; j < n; ++j) a[i * n + j] += w * f[i] * f[j];
-                }
-            }
-            for (int i = 1; i < n; ++i) a[i * n + i] += kStiff * weights / 2 * std::pow((i + 1) / 2, 4);
-            solve(a, b, n);
-            curve.c_ = b;
-        }
-        return curve;
-    }
-    double at(double angle) const {
-        const auto f = basis(angle, static_cast<int>(c_.size()));
-        double r = 0;
-        for (std::size_t i = 0; i < c_.size(); ++i) r += c_[i] * f[i];
-        return r;
-    }
-
-private:
-    explicit Curve(int harmonics) : c_(2 * harmonics + 1, 0.0) {}
-    static std::vector<double> basis(double angle, int n) {
-        std::vector<double> f(n, 1.0);
-        for (int i = 1; i < n; ++i) {
-            const int k = (i + 1) / 2;
-            f[i] = i % 2 == 1 ? std::cos(k * angle) : std::sin(k * angle);
-        }
-        return f;
-    }
-    /// Cholesky; `a` is positive definite because of its stiffness and the weights.
-    static void solve(std::vector<double>& a, std::vector<double>& b, int n) {
-        for (int j = 0; j < n; ++j) {
-            for (int k = 0; k < j; ++k) a[j * n + j] -= a[j * n + k] * a[j * n + k];
-            a[j * n + j] = std::sqrt(std::max(a[j * n + j], 1e-12));
-            for (int i = j + 1; i < n; ++i) {
-                for (int k = 0; k < j; ++k) a[i * n + j] -= a[i * n + k] * a[j * n + k];
-                a[i * n + j] /= a[j * n + j];
-            }
-        }
-        for (int i = 0; i < n; ++i) {
-            for (int k = 0; k < i; ++k) b[i] -= a[i * n + k] * b[k];
-            b[i] /= a[i * n + i];
-        }
-        for (int i = n - 1; i >= 0; --i) {
-            for (int k = i + 1; k < n; ++k) b[i] -= a[k * n + i] * b[k];
-            b[i] /= a[i * n + i];
-        }
-    }
-    std::vector<double> c_;
-};
-
 /// The labels' border on every ray: gaps closed from the neighbours, then the median over 30 degrees.
 std::vector<double> expected_border(const polar::Region& region) {
     std::vector<double> filled(kRays);
@@ -280,7 +217,7 @@ void measure_outline(LumenContour& c) {
     }
 }
 
-LumenContour outline(const PlaneFrame& frame, const Curve& curve, LumenContour::Basis basis, double edge_share) {
+LumenContour outline(const PlaneFrame& frame, const SmoothCurve& curve, LumenContour::Basis basis, double edge_share) {
     LumenContour c;
     c.frame = frame;
     c.basis = basis;
@@ -322,7 +259,7 @@ Result<LumenContour> from_labels(const PlaneFrame& frame, const polar::Region& r
         radius[ray] = *region.border_mm[ray];
         weight[ray] = 1;
     }
-    const Curve curve = Curve::through(radius, weight, harmonics);
+    const SmoothCurve curve = SmoothCurve::through(radius, weight, harmonics);
     int ragged = 0;
     for (int ray = 0; ray < kRays; ++ray) {
         if (weight[ray] == 0 || std::abs(radius[ray] - curve.at(polar::angle_of_ray(ray))) > kRaggedMm) ++ragged;
@@ -402,7 +339,7 @@ Result<LumenContour> LumenTracer::trace(const Plane& plane, const ContourStyle& 
         if (ct_ != nullptr) {
             const Edges edges = edges_of(polar::sample_hu(*ct_, frame), *region);
             if (edges.share >= kEnoughEdges) {
-                contour = outline(frame, Curve::through(edges.radius_mm, edges.weight, style.harmonics),
+                contour = outline(frame, SmoothCurve::through(edges.radius_mm, edges.weight, style.harmonics),
                                   LumenContour::Basis::Ct, edges.share);
             }
         }

@@ -14,7 +14,8 @@ namespace {
 constexpr double kStepMm = 1, kTopMm = 50;
 constexpr double kStraightMm = 12;                        ///< up to here the sections are parallel to the annular plane
 constexpr double kSmallestMm2 = 100, kLargestMm2 = 1500;  ///< of an annulus; reference cohort 492 +- 95 mm2
-constexpr double kLowestSinusMm = 3, kHighestSinusMm = 25, kLongestSinusMm = 22;
+constexpr double kLowestSinusMm = 3, kHighestSinusMm = 25;
+constexpr double kLowestJunctionMm = 8, kHighestJunctionMm = 36;  ///< commissures of 203 cases: 13..32 mm
 
 double wrapped(double angle) { return angle - 2 * M_PI * std::floor((angle + M_PI) / (2 * M_PI)); }
 
@@ -88,28 +89,28 @@ Levels levels_of(const Walk& walk) {
     const std::string ended =
         walk.ended_why.empty() ? ""
                                : fmt::format(" (followed for {:.0f} mm: {})", sections.back().along_mm, walk.ended_why);
-    std::size_t widest = 0;
-    for (std::size_t i = 0; i < sections.size(); ++i) {
-        if (sections[i].along_mm < kLowestSinusMm || sections[i].along_mm > kHighestSinusMm) continue;
-        if (widest == 0 || areas[i] > areas[widest]) widest = i;
-    }
     // The junction is the knee: where the diameter stops falling, most abruptly.
     const auto slope = [&](std::size_t from, std::size_t to) {
         const auto diameter = [&](std::size_t i) { return 2 * std::sqrt(areas[i] / M_PI); };
         return (diameter(to) - diameter(from)) / (sections[to].along_mm - sections[from].along_mm);
     };
     double sharpest = kKnee;
-    for (std::size_t i = widest + 1; widest > 0 && i + kArm < sections.size(); ++i) {
-        if (sections[i].along_mm > sections[widest].along_mm + kLongestSinusMm) break;
-        if (areas[i] > kFallen * areas[widest]) continue;
-        const double knee = slope(i, i + kArm) - slope(i - std::min(i, kArm), i);
-        if (knee <= sharpest) continue;
-        sharpest = knee;
-        levels.junction = i;
+    std::optional<std::size_t> widest;  // of the sections below
+    for (std::size_t i = 0; i + kArm < sections.size() && sections[i].along_mm <= kHighestJunctionMm; ++i) {
+        if (widest && sections[i].along_mm >= kLowestJunctionMm && areas[i] <= kFallen * areas[*widest]) {
+            const double knee = slope(i, i + kArm) - slope(i - kArm, i);
+            if (knee > sharpest) {
+                sharpest = knee;
+                levels.sinus = widest;
+                levels.junction = i;
+            }
+        }
+        const double along = sections[i].along_mm;
+        if (along < kLowestSinusMm || along > kHighestSinusMm) continue;
+        if (!widest || areas[i] > areas[*widest]) widest = i;
     }
-    if (levels.junction) levels.sinus = widest;
-    else if (widest == 0) levels.why_not = "the aorta above the annulus was not seen" + ended;
-    else levels.why_not = "the aorta does not narrow above its sinuses" + ended;
+    if (!widest) levels.why_not = "the aorta above the annulus was not seen" + ended;
+    else if (!levels.junction) levels.why_not = "the aorta does not narrow above its sinuses" + ended;
     return levels;
 }
 

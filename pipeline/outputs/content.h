@@ -15,7 +15,7 @@ class DcmItem;
 
 namespace cardionode {
 
-enum class Relation { Contains, HasObservationContext, HasConceptModifier, InferredFrom };
+enum class Relation { Contains, HasObservationContext, HasConceptModifier, HasProperties, InferredFrom };
 
 class ContentWriter {
 public:
@@ -29,7 +29,8 @@ public:
     DcmItem& code(DcmItem& parent, Relation relation, const Code& name, const Code& value);
     DcmItem& text(DcmItem& parent, Relation relation, const Code& name, const std::string& value);
     void uid(DcmItem& parent, Relation relation, const Code& name, const std::string& value);
-    DcmItem& number(DcmItem& parent, const Code& name, double value, const Code& unit);
+    DcmItem& number(DcmItem& parent, const Code& name, double value, const Code& unit,
+                    Relation relation = Relation::Contains);
     /// SCOORD3D of type POINT in the source's frame of reference.
     void point(DcmItem& parent, Relation relation, const Code& name, const PatientPoint& position);
     /// IMAGE that refers to one segment of a SEG.

@@ -38,6 +38,7 @@ const Code kReferencedSegment{"121191", "DCM", "Referenced Segment"};
 const Code kSourceSeries{"121232", "DCM", "Source series for segmentation"};
 const Code kVolume{"118565006", "SCT", "Volume"};
 const Code kMillilitre{"ml", "UCUM", "ml"};
+const Code kUncertainty{"371884006", "SCT", "+/-, range of measurement uncertainty"};  // CID 225, TID 310
 const Code kComment{"121106", "DCM", "Comment"};
 const Code kAnatomicalStructure{"91723000", "SCT", "Anatomical Structure"};
 
@@ -192,6 +193,12 @@ private:
     std::vector<std::pair<Code, std::string>> evaluations_;
 };
 
+/// One standard deviation, as a property of the number (TID 310).
+void put_uncertainty(ContentWriter& writer, DcmItem& number, const Measurement& measurement) {
+    if (!measurement.uncertainty) return;
+    writer.number(number, kUncertainty, *measurement.uncertainty, measurement.unit, Relation::HasProperties);
+}
+
 std::string without_value(const Measurement& measurement) {
     return fmt::format("{}: not measured{}{}", measurement.title, measurement.reason.empty() ? "" : ": ",
                        measurement.reason);
@@ -251,6 +258,7 @@ Result<OutputFile> write_landmarks(const OutputContext& context, const std::file
             const Home home = home_of(measurement, context.findings, segs);
             if (home.place != Home::Place::Landmark || home.name != landmark.name) continue;
             DcmItem& number = writer.number(group, measurement.concept_name, *measurement.value, measurement.unit);
+            put_uncertainty(writer, number, measurement);
             writer.point(number, Relation::InferredFrom, kSourceOfMeasurement, *landmark.position);
             for (const std::string& name : split(measurement.rests_on)) {
                 const Landmark* other = context.findings.landmark(name);
@@ -292,8 +300,10 @@ Result<OutputFile> write_volumes(const OutputContext& context, const std::filesy
             for (const Measurement& measurement : context.findings.measurements) {
                 const Home home = home_of(measurement, context.findings, segs);
                 if (home.place == Home::Place::Segment && home.name == key && written.part == 1) {
-                    document.algorithm(
-                        writer.number(group, measurement.concept_name, *measurement.value, measurement.unit));
+                    DcmItem& number =
+                        writer.number(group, measurement.concept_name, *measurement.value, measurement.unit);
+                    document.algorithm(number);
+                    put_uncertainty(writer, number, measurement);
                 }
             }
             writer.segment(group, kReferencedSegment, seg.file, written.number);

@@ -38,7 +38,8 @@ constexpr auto kResult = R"({
     {"name": "ostium_right", "title": "Right coronary ostium", "found": false, "lps_mm": null, "confidence": 0.12,
      "reason": "confidence 0.12 is below 0.30"}],
   "measurements": [
-    {"name": "annulus_area_mm2", "title": "Annulus area", "value": 512.25, "unit": "mm2", "reason": ""},
+    {"name": "annulus_area_mm2", "title": "Annulus area", "value": 512.25, "uncertainty": 20.5,
+     "unit": "mm2", "reason": ""},
     {"name": "right_height_mm", "title": "Right ostium height", "value": null, "unit": "mm",
      "reason": "the right ostium was not found"}]})";
 
@@ -181,7 +182,8 @@ TEST_F(OperatorReports, ShowTellsResultOutputsAndEvents) {
           "Warning      calcium is blurred\n", "Seconds      read 1.2, infer 30.5\n",
           "Left coronary cusp nadir  yes    -12.3   5.0  1020.1        0.87\n",
           "Right coronary ostium     no         -     -       -        0.12  confidence 0.12 is below 0.30\n",
-          "Annulus area         512.2  mm2\n", "Right ostium height      -  mm    the right ostium was not found\n",
+          "Annulus area         512.2  20.5  mm2\n",
+          "Right ostium height      -     -  mm    the right ostium was not found\n",
           "2023-11-14 22:13:20  receiving    first instance from CT1\n"})
         EXPECT_THAT(shown, HasSubstr(part));
     EXPECT_THAT(shown, HasSubstr("SEG       1  pacs1        sent"));
@@ -201,6 +203,26 @@ TEST_F(OperatorReports, ShowTellsResultOutputsAndEvents) {
     options.uids = true;
     EXPECT_THAT(text_of(show_report(options, key, clock)),
                 AllOf(HasSubstr("Study UID    1.2.777.1\n"), HasSubstr("1.2.777.1.1.0"), HasSubstr("2.25.777.2")));
+}
+
+TEST_F(OperatorReports, ShowSaysALongOrSharedReasonOnce) {
+    Queue queue = open();
+    const std::string key = add_ready(queue, "1");
+    const std::string reason = "Left coronary cusp nadir not found: the model marked no voxel";
+    json result = {{"landmarks", json::array()}, {"measurements", json::array()}};
+    result["landmarks"].push_back({{"title", "Left nadir"}, {"found", false}, {"reason", "the model marked no voxel"}});
+    for (const char* title : {"Annulus area", "Annulus perimeter", "Annulus minimum diameter"}) {
+        result["measurements"].push_back({{"title", title}, {"value", nullptr}, {"unit", "mm"}, {"reason", reason}});
+    }
+    result["measurements"].push_back(
+        {{"title", "Sinus"}, {"value", nullptr}, {"unit", "mm"}, {"reason", "the scan ends"}});
+    must(queue.finish_study(must(queue.claim_study("w", minutes(2))).value(), {"", result.dump()}, {}, {}));
+    const std::string shown = text_of(show_report(options, key, clock));
+    EXPECT_THAT(shown, HasSubstr("\n[1] " + reason + "\n"));
+    EXPECT_EQ(shown.find(reason), shown.rfind(reason)) << shown;
+    EXPECT_THAT(shown, HasSubstr("see [1]"));
+    EXPECT_THAT(shown, HasSubstr("the scan ends"));
+    EXPECT_THAT(shown, Not(HasSubstr("[2]"))) << "short reasons of one line stay in their line";
 }
 
 TEST_F(OperatorReports, ShowNamesTheFilesOfConflicts) {

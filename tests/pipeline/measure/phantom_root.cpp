@@ -113,23 +113,41 @@ std::map<std::string, double> truth_of(const PhantomRoot& phantom) {
         return sum;
     };
     std::map<std::string, double> truth;
-    const LumenContour annulus = outline_at(0.01F), outflow = outline_at(-4);
-    truth["annulus_area_mm2"] = area(annulus);
-    truth["annulus_perimeter_mm"] = perimeter(annulus);
-    truth["annulus_min_diameter_mm"] = calipers(annulus).first;
-    truth["annulus_max_diameter_mm"] = calipers(annulus).second;
-    truth["outflow_area_mm2"] = area(outflow);
+    const LumenContour annulus = outline_at(0.01F);
+    // The atlas's ventricle may be wider than the drawn outflow tract, right below the plane: then the annulus has no
+    // one true outline.
+    const LumenTracer labels(nullptr, phantom.findings.groups.front().labels, {3, 6});
+    const auto below = labels.trace({annulus.frame.at(0, 0), annulus.frame.n});
+    if (below && std::abs(below->area_mm2 / area(annulus) - 1) < 0.04) {
+        truth["annulus_area_mm2"] = area(annulus);
+        truth["annulus_perimeter_mm"] = perimeter(annulus);
+        truth["annulus_min_diameter_mm"] = calipers(annulus).first;
+        truth["annulus_max_diameter_mm"] = calipers(annulus).second;
+    }
     const LumenContour junction = outline_at(root.junction_height);
-    truth["junction_height_mm"] = root.junction_height;
-    truth["junction_mean_diameter_mm"] = 2 * std::sqrt(area(junction) / M_PI);
-    truth["junction_min_diameter_mm"] = calipers(junction).first;
-    truth["junction_max_diameter_mm"] = calipers(junction).second;
     LumenContour widest = outline_at(3);
     for (float h = 3; h < root.junction_height; h += 0.25F) {
         if (area(outline_at(h)) > area(widest)) widest = outline_at(h);
     }
     std::array<PatientPoint, 3> hinges;
     for (std::size_t h = 0; h < 3; ++h) hinges[h] = *phantom.findings.landmark(names::kHinges[h])->position;
+    // Not every drawn root narrows, and some aortas begin narrower than their root's top.
+    float tube = 0;
+    for (const train::Tube& t : phantom.scene.tubes) {
+        if (t.kind != train::kTubeAorta) continue;
+        for (const train::TubeNode& node : t.nodes) {
+            const train::Vec q = phantom.scene.root_frame.apply(node.at);
+            if (q.z > root.junction_height && q.z < root.junction_height + 12 && std::hypot(q.x, q.y) < 25) {
+                tube = tube == 0 ? node.radius : std::min(tube, node.radius);
+            }
+        }
+    }
+    if (area(junction) < 0.95 * area(widest) && M_PI * tube * tube > 0.97 * area(junction)) {
+        truth["junction_height_mm"] = root.junction_height;
+        truth["junction_mean_diameter_mm"] = 2 * std::sqrt(area(junction) / M_PI);
+        truth["junction_min_diameter_mm"] = calipers(junction).first;
+        truth["junction_max_diameter_mm"] = calipers(junction).second;
+    }
     const auto d = sinus_diameters(widest, hinges);
     truth["sinus_right_mm"] = d[0];
     truth["sinus_left_mm"] = d[1];

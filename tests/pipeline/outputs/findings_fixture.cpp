@@ -142,6 +142,8 @@ Findings findings_for(const CtSeries& source) {
                        120.0,
                        "valve_calcium (voxels of 850 HU or more)",
                        ""}};
+    f.measurements[0].uncertainty = 25.5;
+    f.measurements[4].uncertainty = 18.25;
     const PatientPoint a = *f.landmarks[0].position, b = *f.landmarks[1].position, c = *f.landmarks[2].position;
     Vec3 normal = normalised(cross(subtract(b.lps_mm, a.lps_mm), subtract(c.lps_mm, a.lps_mm)));
     if (dot(normal, subtract(f.landmarks[4].position->lps_mm, a.lps_mm)) < 0) normal = scale(normal, -1);
