@@ -16,7 +16,6 @@ const char* to_string(Relation relation) {
         case Relation::Contains: return "CONTAINS";
         case Relation::HasObservationContext: return "HAS OBS CONTEXT";
         case Relation::HasConceptModifier: return "HAS CONCEPT MOD";
-        case Relation::HasProperties: return "HAS PROPERTIES";
         case Relation::InferredFrom: return "INFERRED FROM";
     }
     return "CONTAINS";
@@ -74,8 +73,8 @@ void ContentWriter::uid(DcmItem& parent, Relation relation, const Code& name, co
     put(item(parent, relation, "UIDREF", name), DCM_UID, value);
 }
 
-DcmItem& ContentWriter::number(DcmItem& parent, const Code& name, double value, const Code& unit, Relation relation) {
-    DcmItem& child = item(parent, relation, "NUM", name);
+DcmItem& ContentWriter::number(DcmItem& parent, const Code& name, double value, const Code& unit) {
+    DcmItem& child = item(parent, Relation::Contains, "NUM", name);
     DcmItem& measured = append_item(child, DCM_MeasuredValueSequence);
     put(measured, DCM_NumericValue, dicom::decimal_string(value));
     append(measured, DCM_MeasurementUnitsCodeSequence, unit);

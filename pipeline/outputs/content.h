@@ -15,7 +15,7 @@ class DcmItem;
 
 namespace cardionode {
 
-enum class Relation { Contains, HasObservationContext, HasConceptModifier, HasProperties, InferredFrom };
+enum class Relation { Contains, HasObservationContext, HasConceptModifier, InferredFrom };
 
 class ContentWriter {
 public:
@@ -29,8 +29,7 @@ public:
     DcmItem& code(DcmItem& parent, Relation relation, const Code& name, const Code& value);
     DcmItem& text(DcmItem& parent, Relation relation, const Code& name, const std::string& value);
     void uid(DcmItem& parent, Relation relation, const Code& name, const std::string& value);
-    DcmItem& number(DcmItem& parent, const Code& name, double value, const Code& unit,
-                    Relation relation = Relation::Contains);
+    DcmItem& number(DcmItem& parent, const Code& name, double value, const Code& unit);
     /// SCOORD3D of type POINT in the source's frame of reference.
     void point(DcmItem& parent, Relation relation, const Code& name, const PatientPoint& position);
     /// IMAGE that refers to one segment of a SEG.

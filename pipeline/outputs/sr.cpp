@@ -38,7 +38,6 @@ const Code kReferencedSegment{"121191", "DCM", "Referenced Segment"};
 const Code kSourceSeries{"121232", "DCM", "Source series for segmentation"};
 const Code kVolume{"118565006", "SCT", "Volume"};
 const Code kMillilitre{"ml", "UCUM", "ml"};
-const Code kUncertainty{"371884006", "SCT", "+/-, range of measurement uncertainty"};  // CID 225, TID 310
 const Code kComment{"121106", "DCM", "Comment"};
 const Code kAnatomicalStructure{"91723000", "SCT", "Anatomical Structure"};
 
@@ -193,12 +192,6 @@ private:
     std::vector<std::pair<Code, std::string>> evaluations_;
 };
 
-/// One standard deviation, as a property of the number (TID 310).
-void put_uncertainty(ContentWriter& writer, DcmItem& number, const Measurement& measurement) {
-    if (!measurement.uncertainty) return;
-    writer.number(number, kUncertainty, *measurement.uncertainty, measurement.unit, Relation::HasProperties);
-}
-
 std::string without_value(const Measurement& measurement) {
     return fmt::format("{}: not measured{}{}", measurement.title, measurement.reason.empty() ? "" : ": ",
                        measurement.reason);
@@ -215,6 +208,21 @@ void evaluate_texts(const OutputContext& context, Document& document, std::span<
                                             measurement.unit.value)
                               : without_value(measurement));
     }
+}
+
+/// The uncertainties of one document's numbers, as one text: PixelMed's validator takes the property that TID 310 has
+/// for them (371884006 SCT) for a wrong relationship of TID 300.
+void evaluate_uncertainties(const OutputContext& context, Document& document, std::span<const WrittenSeg> segs,
+                            bool about_segments) {
+    std::string text;
+    for (const Measurement& measurement : context.findings.measurements) {
+        if (!measurement.value || !measurement.uncertainty) continue;
+        const Home home = home_of(measurement, context.findings, segs);
+        if (home.about_segments != about_segments) continue;
+        text += fmt::format("{}{} {:.{}f} {}", text.empty() ? "" : "; ", measurement.title, *measurement.uncertainty,
+                            *measurement.uncertainty < 1 ? 3 : 1, measurement.unit.value);
+    }
+    if (!text.empty()) document.evaluate(kComment, "Uncertainty, one standard deviation: " + text);
 }
 
 void evaluate_missing_segments(const OutputContext& context, Document& document, std::span<const WrittenSeg> segs) {
@@ -258,7 +266,6 @@ Result<OutputFile> write_landmarks(const OutputContext& context, const std::file
             const Home home = home_of(measurement, context.findings, segs);
             if (home.place != Home::Place::Landmark || home.name != landmark.name) continue;
             DcmItem& number = writer.number(group, measurement.concept_name, *measurement.value, measurement.unit);
-            put_uncertainty(writer, number, measurement);
             writer.point(number, Relation::InferredFrom, kSourceOfMeasurement, *landmark.position);
             for (const std::string& name : split(measurement.rests_on)) {
                 const Landmark* other = context.findings.landmark(name);
@@ -273,7 +280,9 @@ Result<OutputFile> write_landmarks(const OutputContext& context, const std::file
     if (segs.empty()) {  // there will be no volume document
         evaluate_missing_segments(context, document, segs);
         evaluate_texts(context, document, segs, true);
+        evaluate_uncertainties(context, document, segs, true);
     }
+    evaluate_uncertainties(context, document, segs, false);
     for (const std::string& warning : context.findings.warnings) document.evaluate(kComment, warning);
     document.evaluate(kComment,
                       "Research use only. Automatic result of a neural network, not verified by a physician." +
@@ -300,10 +309,8 @@ Result<OutputFile> write_volumes(const OutputContext& context, const std::filesy
             for (const Measurement& measurement : context.findings.measurements) {
                 const Home home = home_of(measurement, context.findings, segs);
                 if (home.place == Home::Place::Segment && home.name == key && written.part == 1) {
-                    DcmItem& number =
-                        writer.number(group, measurement.concept_name, *measurement.value, measurement.unit);
-                    document.algorithm(number);
-                    put_uncertainty(writer, number, measurement);
+                    document.algorithm(
+                        writer.number(group, measurement.concept_name, *measurement.value, measurement.unit));
                 }
             }
             writer.segment(group, kReferencedSegment, seg.file, written.number);
@@ -316,6 +323,7 @@ Result<OutputFile> write_volumes(const OutputContext& context, const std::filesy
     }
     evaluate_missing_segments(context, document, segs);
     evaluate_texts(context, document, segs, true);
+    evaluate_uncertainties(context, document, segs, true);
     document.evaluate(kComment,
                       "Research use only. Automatic result of a neural network, not verified by a physician." +
                           context.revision_note());
