@@ -153,6 +153,33 @@ TEST(Measure, ALargerErrorOfThePointsMakesTheNumbersLessSure) {
     EXPECT_NEAR(*find(unsure, "septum_length_mm").uncertainty, axis_sd(3) * M_SQRT2, 1e-9);
 }
 
-TEST(Measure, ALowOstiumOverSmallSinusesIsNotedWithItsSourceAndNotMoreThanThat) {
-    EXPECT_TRUE(measured(findings_of()).notes.empty());
+TEST(Measure, APointThatKnowsItsErrorIsBelieved) {
+    Findings findings = findings_of();
+    findings.landmarks[5].expected_error_mm = 1.0;
+    findings.landmarks[6].expected_error_mm = 2.0;
+    EXPECT_NEAR(*find(measured(findings).measurements, "septum_length_mm").uncertainty,
+                std::hypot(axis_sd(1), axis_sd(2)), 1e-9);
+}
+
+TEST(Measure, ALowOstiumOverSmallSinusesIsNotedWithItsSource) {
+    // Sinuses of 26 mm over an annulus of 24 mm, and a junction of 22 mm.
+    const Frame f;
+    Findings findings = findings_of();
+    LabelMap& map = findings.groups.front().labels;
+    for (std::int64_t o = 0; o < map.grid.voxel_count(); ++o) {
+        const auto& size = map.grid.size();
+        const VoxelIndex index{{o % size[0], o / size[0] % size[1], o / (size[0] * size[1])}};
+        const Vec3 d = subtract(map.grid.to_patient(index).lps_mm, f.centre.lps_mm);
+        const double h = dot(d, f.n), bulge = h > 0 && h < 18 ? std::sin(M_PI * h / 18) : 0;
+        const double radius = (h < 18 ? 12 - std::max(h, 0.0) / 18 : 11) + 1.5 * bulge;
+        map.voxels[o] = std::hypot(dot(d, f.u), dot(d, f.v)) > radius ? 0 : h < 0 ? 1 : 2;
+    }
+    EXPECT_TRUE(measured(findings).notes.empty()) << "the left ostium is 12.25 mm up";
+    findings.landmarks[4].position = f.at(-3, 12, 9.5);
+    const Measured low = measured(findings);
+    ASSERT_TRUE(find(low.measurements, "sinus_mean_mm").value) << find(low.measurements, "sinus_mean_mm").reason;
+    ASSERT_EQ(low.notes.size(), 1U);
+    EXPECT_THAT(low.notes.front(), testing::HasSubstr("Ribeiro 2013"));
+    EXPECT_THAT(low.notes.front(), testing::HasSubstr("9.5 mm"));
+    EXPECT_THAT(low.notes.front(), testing::HasSubstr("Research use"));
 }
