@@ -81,12 +81,14 @@ std::string close_sandbox(const SandboxLimits& limits) {
     if (::prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) return failed("prctl PDEATHSIG");
     if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return failed("prctl NO_NEW_PRIVS");
     if (::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) return failed("prctl DUMPABLE");
+    // A sanitizer asks for memory and descriptors of its own: it looks through a pipe whether an address is readable
+    // (without one it calls every object invalid), and its report into a file would end the process by SIGXFSZ.
+    if (kSanitized) return {};
     // NOFILE 0: descriptors that are open stay, no other can be made.
     if (!limit(RLIMIT_NOFILE, 0) || !limit(RLIMIT_FSIZE, 0) || !limit(RLIMIT_NPROC, 0) || !limit(RLIMIT_CORE, 0)) {
         return failed("setrlimit");
     }
     if (!limit(RLIMIT_CPU, limits.cpu_seconds)) return failed("setrlimit CPU");
-    if (kSanitized) return {};
     if (!limit(RLIMIT_AS, limits.memory_bytes)) return failed("setrlimit AS");
     return close_system_calls();
 }
