@@ -60,6 +60,10 @@ NodeFolders read_node(Section s) {
     return c;
 }
 
+bool is_file_name(std::string_view text) {
+    return text.find('/') == std::string_view::npos && text != "." && text != "..";
+}
+
 ScpSettings read_scp(Section s) {
     ScpSettings c;
     s.text("ae_title", c.ae_title, is_ae_title, kAeTitle);
@@ -76,12 +80,17 @@ ScpSettings read_scp(Section s) {
     }
     s.boolean("accept_unknown_peers", c.accept_unknown_peers);
     s.integer("max_associations", c.max_associations, 1, 512);
+    s.integer("max_associations_per_address", c.max_associations_per_address, 1, 512);
     s.integer("association_timeout_seconds", c.association_timeout_seconds, 1, 600);
     s.integer("dimse_timeout_seconds", c.dimse_timeout_seconds, 1, 3600);
+    s.integer("longest_association_seconds", c.longest_association_seconds, 1, 604'800);
     s.integer("max_pdu_bytes", c.max_pdu_bytes, 4096, 131072);
     s.integer("max_object_mib", c.max_object_mib, 1, 4095);
     s.integer("min_free_mib", c.min_free_mib, 0, 1 << 30);
     s.integer("journal_spare_mib", c.journal_spare_mib, 0, 1 << 20);
+    s.text("spool_sentinel", c.spool_sentinel, is_file_name, "a file name without a slash, or nothing");
+    s.integer("keep_finished_days", c.keep_finished_days, 0, 36'500);
+    s.integer("keep_free_mib", c.keep_free_mib, 0, 1 << 30);
     s.integer("series_quiet_seconds", c.series_quiet_seconds, 1, 86400);
     s.integer("study_quiet_seconds", c.study_quiet_seconds, 1, 86400);
     if (c.study_quiet_seconds < c.series_quiet_seconds) {

@@ -32,12 +32,17 @@ struct ScpSettings {
     std::vector<PeerSettings> peers;
     bool accept_unknown_peers = true;
     int max_associations = 32;
+    int max_associations_per_address = 32;
     int association_timeout_seconds = 30;
     int dimse_timeout_seconds = 60;
+    int longest_association_seconds = 43'200;
     int max_pdu_bytes = 131072;
     int max_object_mib = 2048;
     int min_free_mib = 2048;
     int journal_spare_mib = 2048;
+    std::string spool_sentinel;  ///< name of a file in the spool that must be there; empty: none is asked for
+    int keep_finished_days = 30;
+    int keep_free_mib = 8192;
     int series_quiet_seconds = 20;
     int study_quiet_seconds = 60;
 };

@@ -106,6 +106,8 @@ std::int64_t find_or_make_series(State& state, std::int64_t study, const Receive
 
 void insert_instance(State& state, const StudyRef& study, const ReceivedInstance& instance, bool conflict) {
     const std::int64_t series = find_or_make_series(state, study.row, instance, conflict);
+    // Deleted and received again, before its old file was removed: it is the same file.
+    state.run("DELETE FROM removals WHERE root = 'spool' AND file = ?", instance.file);
     state.run(
         "INSERT INTO instances (study_id, series_id, sop_instance_uid, sop_class_uid, transfer_syntax_uid, modality, "
         "sha256, file, bytes, conflict, revision, calling_ae_title, peer_address, received_at) "

@@ -191,6 +191,14 @@ struct JobOutcome {
     std::string result_json;  ///< landmarks and measurements, for `cardionode show`; no patient data
 };
 
+/// Which folder of the settings a file name is relative to.
+enum class FileRoot { Spool, Work };
+
+struct RemovedStudy {
+    int instances = 0;  ///< conflicts too
+    std::int64_t bytes = 0;
+};
+
 struct QueueOptions {
     enum class Mode {
         MakeOrMigrate,  ///< services: makes the file, brings an older schema up to date
@@ -227,6 +235,17 @@ public:
     Result<std::optional<InstanceRow>> find_instance(const std::string& sop_instance_uid);
     /// Every file name the queue knows, conflicts too, for recovery at start.
     Result<std::vector<std::string>> known_files();
+
+    // --- retention
+    /// Studies that are done for at least this long, the longest done first: every output reached every destination,
+    /// or there was none to reach. A study that is set aside waits for a person and is never among them.
+    Result<std::vector<std::string>> finished_studies(Milliseconds at_least, int most = 100);
+    /// Takes a done study out of the queue; from then on its files are named by files_to_remove(). none: it is not done
+    /// any more (a late image), or not there.
+    Result<std::optional<RemovedStudy>> remove_study(const std::string& study_key);
+    Result<std::vector<std::string>> files_to_remove(FileRoot root, int most = 1000);
+    /// They are gone.
+    Result<void> files_removed(FileRoot root, std::span<const std::string> files);
 
     // --- pipeline
     /// The study that waits longest and is due, or one whose lease ran out. A worker that went silent counts as a

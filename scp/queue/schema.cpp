@@ -7,7 +7,11 @@ namespace {
 
 // Each later version adds one line here, changes schema.sql to match, and raises `newest`. A migration is never edited
 // after a release: files of hospitals have gone through it.
-constexpr std::span<const Migration> kMigrations{};
+constexpr Migration kMigrations[] = {
+    {2,
+     "CREATE TABLE removals (root TEXT NOT NULL CHECK (root IN ('spool', 'work')), file TEXT NOT NULL, "
+     "PRIMARY KEY (root, file)) WITHOUT ROWID;"},
+};
 
 Error newer(int found, int known) {
     return config_error(
@@ -40,7 +44,7 @@ Result<std::int64_t> number(Database& database, std::string_view sql) {
 }  // namespace
 
 const Schema& queue_schema() {
-    static const Schema schema{.newest = 1, .oldest = 1, .fresh = kQueueSchemaSql, .migrations = kMigrations};
+    static const Schema schema{.newest = 2, .oldest = 1, .fresh = kQueueSchemaSql, .migrations = kMigrations};
     return schema;
 }
 

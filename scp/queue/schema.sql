@@ -1,4 +1,4 @@
--- The queue of one node: schema version 1. What stands here is compiled into the program; a new file gets it as it is,
+-- The queue of one node: schema version 2. What stands here is compiled into the program; a new file gets it as it is,
 -- an older file is brought to the same shape by the migrations in schema.cpp.
 --
 -- Moments are whole milliseconds since 1970-01-01T00:00:00Z. There is no patient data in this file: no name, no ID, no
@@ -55,6 +55,12 @@
 -- in the study under which it arrived, keeps its own file, is counted and shown, and is not given to the pipeline. It
 -- does not make a new revision. The same holds for a SOP Instance UID that arrives under another study. The same
 -- conflicting content again is a duplicate of its own row.
+
+-- Retention
+-- =========
+-- A done study is deleted when it is old enough or the disk is short of space; no other ever is. Its rows go and its
+-- files enter `removals` in one transaction, then the files are removed, then their rows: cut off anywhere, the rest is
+-- done later. Instances that are sent again afterwards make a new study.
 
 CREATE TABLE schema_version (
     version    INTEGER NOT NULL PRIMARY KEY,   -- the highest row is the schema of this file
@@ -183,3 +189,10 @@ CREATE TABLE events (
     detail   TEXT    NOT NULL DEFAULT ''
 );
 CREATE INDEX events_of_study ON events (study_id, id);
+
+-- Files that nothing refers to any more and that still have to be removed.
+CREATE TABLE removals (
+    root TEXT NOT NULL CHECK (root IN ('spool', 'work')),   -- the folder that `file` is relative to
+    file TEXT NOT NULL,
+    PRIMARY KEY (root, file)
+) WITHOUT ROWID;

@@ -1,5 +1,7 @@
 #include "scp/server/association.h"
 
+#include <algorithm>
+
 #include <fmt/format.h>
 
 #include "conf/base/log.h"
@@ -82,11 +84,15 @@ bool Association::open() {
     request_ = std::move(parsed).value();
     const auto address = parse_address(context_.peer_address);
     auto refusal = refusal_of(request_, *context_.rules, address.ok() ? *address : AddressBytes{});
+    if (!refusal && context_.shared->spool_gone) refusal = Refusal{kRejectTooMany, "spool_gone"};
     if (!refusal && context_.shared->low_space) refusal = Refusal{kRejectTooMany, "low_space"};
     if (!refusal) {
         context_.slot->state = SlotState::Associated;  // first, so that two who come at once cannot both miss the limit
         if (context_.shared->associations() > context_.settings->max_associations)
             refusal = Refusal{kRejectTooMany, "max_associations"};
+        else if (context_.shared->from_address(context_.slot->address, SlotState::Associated) >
+                 context_.settings->max_associations_per_address)
+            refusal = Refusal{kRejectTooMany, "max_associations_per_address"};
     }
     if (refusal) {
         refuse(*refusal, request_);
@@ -114,14 +120,21 @@ Association::Ending Association::abort(AbortReason reason, std::string detail, s
 Association::Ending Association::serve() {
     const std::chrono::seconds silence(context_.settings->dimse_timeout_seconds);
     const auto longest = static_cast<std::uint32_t>(context_.settings->max_pdu_bytes);
+    const SteadyTime end =
+        std::chrono::steady_clock::now() + std::chrono::seconds(context_.settings->longest_association_seconds);
     while (true) {
+        const SteadyTime now = std::chrono::steady_clock::now();
+        const bool between = !message_ && !command_context_;  // a message that has begun may finish
+        if (between && now >= end) return abort(AbortReason::NotSpecified, "open for too long", 0);
         const ReadPdu pdu = connection_.read_pdu(
-            std::chrono::steady_clock::now() + silence, silence,
+            between ? std::min(now + silence, end) : now + silence, silence,
             [longest](const PduHeader& header) { return known_pdu(header.type) && header.length <= longest; });
         switch (pdu.end) {
             case ReadEnd::Pdu: break;
             case ReadEnd::Closed: return {"connection_lost", {}};
-            case ReadEnd::TimedOut: return abort(AbortReason::NotSpecified, "silent for too long", 0);
+            case ReadEnd::TimedOut:
+                if (between && std::chrono::steady_clock::now() >= end) continue;
+                return abort(AbortReason::NotSpecified, "silent for too long", 0);
             case ReadEnd::Stopped: return abort(AbortReason::NotSpecified, "the receiver stops", 0);
             case ReadEnd::NotAllowed:
                 if (!known_pdu(pdu.header.type)) return abort(AbortReason::UnrecognizedPdu, "unknown PDU type");
@@ -189,6 +202,8 @@ std::optional<Association::Ending> Association::start_message() {
             refuse_instance(status::kClassNotSupported, "the SOP class is not that of the presentation context");
         } else if (!command.has_data_set) {
             refuse_instance(status::kCannotUnderstand, "there is no data set");
+        } else if (context_.shared->spool_gone) {
+            refuse_instance(status::kOutOfResources, "no room");
         } else if (auto begun = segment_.begin(); !begun) {
             log_error("cannot_store", {{"reason", begun.error().message}});
             refuse_instance(status::kOutOfResources, "no room");

@@ -83,14 +83,29 @@ void be_patient() {
 /// it after kLongestWait or kMostWaiting.
 class IndexerLoop {
 public:
-    IndexerLoop(Indexer& indexer, const Spool& spool, std::uint64_t spare_bytes, SharedState& shared, int wake)
-        : indexer_(&indexer), spool_(&spool), spare_bytes_(spare_bytes), shared_(&shared), wake_(wake) {}
+    IndexerLoop(Indexer& indexer, const Spool& spool, const ScpSettings& settings, SharedState& shared, int wake)
+        : indexer_(&indexer),
+          spool_(&spool),
+          spare_bytes_(bytes(settings.journal_spare_mib)),
+          shared_(&shared),
+          wake_(wake) {
+        retention_.keep = std::chrono::hours(24) * settings.keep_finished_days;
+        retention_.wanted_free = bytes(settings.keep_free_mib);
+        retention_.keep_at_least = kKeepAtLeast;
+        retention_.free_bytes = [this] { return free_bytes(spool_->root); };
+    }
+
+    static std::uint64_t bytes(int mib) { return static_cast<std::uint64_t>(mib) << 20; }
 
     int run() {
         const Mark start = look();
         if (!recover()) return exit_code_;
         indexed_ = start;
         while (true) {
+            if (shared_->spool_gone && !asked_to_end) {
+                wait_for_work(-1, kLook);
+                continue;
+            }
             if (const auto pause = time_to_wait(); pause.count() > 0) {
                 wait_for_work(-1, pause);
                 continue;
@@ -108,7 +123,7 @@ public:
             if (*indexed > 0) continue;
             if (asked_to_end) return 0;  // what came last is indexed
             if (!close_quiet()) return exit_code_;
-            if (!tend_spares()) return exit_code_;
+            if (!remove_finished() || !tend_spares()) return exit_code_;
             sleep();
         }
     }
@@ -123,6 +138,7 @@ private:
     static constexpr std::chrono::milliseconds kLongestWait{5'000};
     static constexpr std::uint64_t kMostWaiting = 1ULL << 30;
     static constexpr std::chrono::seconds kQuiet{10};
+    static constexpr std::chrono::minutes kKeepAtLeast{10};  // a person may want to look at what was just done
     static constexpr std::chrono::milliseconds kFirstPause{100};
     static constexpr std::chrono::milliseconds kLongestPause{10'000};
 
@@ -143,6 +159,16 @@ private:
 
     bool quiet() const {
         return look().instances == indexed_.instances && !asked_to_end && shared_->associations() == 0;
+    }
+
+    /// Once a minute; each second while associations are refused for want of space.
+    bool remove_finished() {
+        const auto now = Steady::now();
+        if (now - last_removal_ < (shared_->low_space ? std::chrono::seconds(1) : std::chrono::seconds(60)))
+            return true;
+        last_removal_ = now;
+        auto removed = indexer_->remove_finished(retention_);
+        return removed ? true : pause_after(removed.error());
     }
 
     /// Files for the next segments are made while nobody needs the disk, and given up when it is full.
@@ -213,6 +239,8 @@ private:
     Indexer* indexer_;
     const Spool* spool_;
     std::uint64_t spare_bytes_;
+    Retention retention_;
+    Steady::time_point last_removal_ = Steady::now();
     SharedState* shared_;
     int wake_;
     Mark indexed_;
@@ -285,13 +313,13 @@ int run_indexer(const NodeSettings& settings, const Spool& spool, SharedState& s
         IndexerOptions options;
         options.series_quiet = std::chrono::seconds(settings.scp.series_quiet_seconds);
         options.study_quiet = std::chrono::seconds(settings.scp.study_quiet_seconds);
-        options.spare_bytes = static_cast<std::uint64_t>(settings.scp.journal_spare_mib) << 20;
+        options.spare_bytes = IndexerLoop::bytes(settings.scp.journal_spare_mib);
         auto indexer = Indexer::open(spool, options, *queue);
         if (!indexer) {
             log_error("indexer_cannot_start", {{"reason", indexer.error().message}});
             return 1;
         }
-        return IndexerLoop(*indexer, spool, options.spare_bytes, shared, wake).run();
+        return IndexerLoop(*indexer, spool, settings.scp, shared, wake).run();
     } catch (const std::exception& error) {
         log_error("indexer_failed", {{"reason", error.what()}});
         return 1;

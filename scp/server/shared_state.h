@@ -23,6 +23,7 @@ enum class SlotState : std::uint32_t {
 struct Slot {
     std::atomic<SlotState> state{SlotState::Free};
     std::atomic<std::int64_t> progress_ms{0};  ///< steady clock; when bytes last moved
+    std::atomic<std::uint64_t> address{0};     ///< of the peer, as a hash
 
     void progressed() {
         progress_ms =
@@ -33,6 +34,7 @@ struct Slot {
 static_assert(std::atomic<SlotState>::is_always_lock_free && std::atomic<std::int64_t>::is_always_lock_free);
 
 inline constexpr std::size_t kMaxSilentConnections = 256;  ///< connected, but without an association yet
+inline constexpr int kMaxSilentFromAddress = kMaxSilentConnections / 2;
 inline constexpr std::size_t kMaxSlots = 512 + kMaxSilentConnections;
 
 /// What came in since the start, so that the indexer can keep out of the way.
@@ -53,12 +55,18 @@ struct Traffic {
 
 struct SharedState {
     Traffic traffic;
-    std::atomic<bool> low_space{false};  ///< free space under the watermark: refuse new associations for the moment
+    std::atomic<bool> low_space{false};   ///< free space under the watermark: refuse new associations for the moment
+    std::atomic<bool> spool_gone{false};  ///< the spool's disk is not mounted: refuse everything for the moment
     Slot slots[kMaxSlots];
 
     int associations() const {
         int n = 0;
         for (const Slot& slot : slots) n += slot.state.load() == SlotState::Associated ? 1 : 0;
+        return n;
+    }
+    int from_address(std::uint64_t address, SlotState state) const {
+        int n = 0;
+        for (const Slot& slot : slots) n += slot.state.load() == state && slot.address.load() == address ? 1 : 0;
         return n;
     }
 };

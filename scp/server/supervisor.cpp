@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <functional>
 #include <new>
 
 #include <fmt/format.h>
@@ -24,7 +25,7 @@ namespace {
 constexpr std::chrono::milliseconds kTick{250};
 constexpr std::chrono::seconds kDrainTime{20};  // open associations may finish; the unit's TimeoutStopSec is longer
 constexpr std::chrono::seconds kEndTime{3};     // then they are asked to abort, then killed
-constexpr std::chrono::seconds kGrace{10};      // a child keeps its own times; this much later the parent ends it
+constexpr std::chrono::seconds kGrace{5};       // a child keeps its own times; this much later the parent ends it
 constexpr std::chrono::seconds kSlowDisk{60};   // an association may be silent because the disk is
 constexpr std::chrono::seconds kLeaveTime{5};   // for the last word
 constexpr std::chrono::milliseconds kFirstPause{200};
@@ -42,7 +43,7 @@ Result<Supervisor> Supervisor::create(const NodeSettings& settings) {
     auto rules = PeerRules::create(settings.scp);
     if (!rules) return std::move(rules).error();
     s.rules_ = std::move(rules).value();
-    auto spool = prepare_spool(settings.node.spool);
+    auto spool = prepare_spool(settings.node.spool, settings.scp.spool_sentinel);
     if (!spool) return std::move(spool).error();
     s.spool_ = std::move(spool).value();
     auto lock = take_lock(s.spool_.root / "receiver.lock");
@@ -135,18 +136,21 @@ void Supervisor::start_child(FileDescriptor socket, std::string peer_address) {
     const auto now = std::chrono::steady_clock::now();
     Slot* free_slot = nullptr;
     std::size_t waiting = 0;
+    const std::uint64_t address = std::hash<std::string>()(peer_address);
     for (Slot& slot : shared_->slots) {
         const SlotState state = slot.state.load();
         if (state == SlotState::Free && !free_slot) free_slot = &slot;
         waiting += state == SlotState::Connected || state == SlotState::Leaving ? 1 : 0;
     }
-    if (!free_slot || waiting >= kMaxSilentConnections) {
+    const bool crowd = shared_->from_address(address, SlotState::Connected) >= kMaxSilentFromAddress;
+    if (!free_slot || waiting >= kMaxSilentConnections || crowd) {
         if (now - crowd_logged_at_ > std::chrono::seconds(1)) {
             crowd_logged_at_ = now;
             log_warning("connection_refused", {{"address", peer_address}, {"reason", "too many connections"}});
         }
         return;
     }
+    free_slot->address = address;
     free_slot->state = SlotState::Connected;
     free_slot->progressed();
     const int parent = ::getpid();
@@ -225,7 +229,8 @@ void Supervisor::enforce_deadlines() {
         if (state == SlotState::Connected) {
             end = child.started + std::chrono::seconds(settings_.scp.association_timeout_seconds) + kGrace;
         } else if (state == SlotState::Associated) {
-            end = std::min(progress, now) + std::chrono::seconds(settings_.scp.dimse_timeout_seconds) + kSlowDisk;
+            const std::chrono::seconds silence(settings_.scp.dimse_timeout_seconds);
+            end = std::min(progress, now) + silence + kSlowDisk;
         } else {
             if (!child.leaving_since) child.leaving_since = now;
             end = *child.leaving_since + kLeaveTime + kGrace;
@@ -241,6 +246,14 @@ void Supervisor::look_at_free_space() {
     const auto now = std::chrono::steady_clock::now();
     if (now - space_looked_at_ < std::chrono::seconds(1)) return;
     space_looked_at_ = now;
+    const bool gone = !spool_in_place(spool_);
+    if (gone != shared_->spool_gone.exchange(gone)) {
+        if (gone)
+            log_error("spool_gone",
+                      {{"reason", "it is not the folder of the start any more, or its sentinel is absent"}});
+        else log_info("spool_is_back");
+    }
+    if (gone) return;  // the space of another disk says nothing
     auto free = free_bytes(spool_.root);
     const bool low = !free || *free < static_cast<std::uint64_t>(settings_.scp.min_free_mib) << 20;
     if (low == shared_->low_space.exchange(low)) return;

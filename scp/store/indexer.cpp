@@ -124,6 +124,7 @@ Result<void> Indexer::set_aside(const fs::path& file) {
 }
 
 Result<void> Indexer::write_files(std::vector<Pending>& batch) {
+    if (!spool_in_place(spool_)) return retry_error("the spool is not in its place: is its disk mounted?");
     InstanceFileGroup group(spool_);
     for (Pending& pending : batch) {
         pending.record.instance.file = instance_file_name(pending.record.instance);

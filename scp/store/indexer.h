@@ -36,6 +36,14 @@ struct IndexerOptions {
     std::function<void(std::string_view step)> on_step;
 };
 
+/// What may be deleted, and when.
+struct Retention {
+    Milliseconds keep{0};  ///< a finished study is deleted when it is finished for this long; 0: never for that
+    std::uint64_t wanted_free = 0;  ///< below this, the longest finished go earlier; 0: never for that
+    Milliseconds keep_at_least{0};  ///< whatever the space is
+    std::function<Result<std::uint64_t>()> free_bytes;  ///< of the spool's file system
+};
+
 /// What was found at the start of an indexer.
 struct RecoveryCounts {
     int segments = 0;         ///< left over from a former run
@@ -62,6 +70,10 @@ public:
     /// next instance is coming in over an open association, however slowly, is not quiet.
     /// @return keys of studies that became ready
     Result<std::vector<std::string>> close_quiet();
+
+    /// Deletes studies that are done, and spares that nobody used for as long (they hold the last data sets they were
+    /// used for). Each deletion is logged, without identity. @return how many studies
+    Result<int> remove_finished(const Retention& retention);
 
 private:
     struct Segment {
@@ -91,6 +103,8 @@ private:
     Result<void> adopt_unknown_files();
     Result<void> adopt(const std::filesystem::path& file, const std::string& name);
     Result<void> set_aside(const std::filesystem::path& file);
+    Result<bool> remove_study(const std::string& key, std::string_view why);
+    Result<void> remove_files();
 
     Spool spool_;
     IndexerOptions options_;

@@ -17,6 +17,7 @@ namespace fs = std::filesystem;
 Result<RecoveryCounts> Indexer::recover() {
     counts_ = {};
     if (auto removed = remove_temporary_files(); !removed) return std::move(removed).error();
+    if (auto removed = remove_files(); !removed) return std::move(removed).error();  // or they would be adopted
     bool more = true;
     while (more) {
         auto stepped = step();

@@ -41,6 +41,7 @@ Result<void> write_at(int fd, std::span<const std::byte> first, std::span<const 
 }  // namespace
 
 Result<void> SegmentWriter::open_segment() {
+    if (!spool_in_place(spool_)) return retry_error("the spool is not in its place: is its disk mounted?");
     if (::getrandom(key_.data(), key_.size(), 0) != static_cast<ssize_t>(key_.size()))
         return file_error("asking for random numbers for", spool_.ingest(), errno);
     // Segments are indexed in the order of their names, and the first content under a UID is the one in use: two that

@@ -6,12 +6,18 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 namespace cardionode {
 
-Result<Spool> prepare_spool(const std::filesystem::path& root) {
-    Spool spool{root};
+Result<Spool> prepare_spool(const std::filesystem::path& root, const std::string& sentinel) {
+    Spool spool{.root = root, .sentinel = sentinel};
+    if (!sentinel.empty() && ::access((root / sentinel).c_str(), F_OK) != 0)
+        return config_error(
+            fmt::format("the spool folder {} does not hold the file {} (scp.spool_sentinel): is its "
+                        "disk mounted? On a new disk, make that file once",
+                        root.string(), sentinel));
     const auto unusable = [&](Error error) {
         Error e = std::move(error).in(fmt::format("the spool folder {} cannot be used", root.string()));
         e.kind = ErrorKind::Config;
@@ -26,7 +32,19 @@ Result<Spool> prepare_spool(const std::filesystem::path& root) {
         if (::fsync(file.get()) != 0) return unusable(file_error("syncing", probe, errno));
         if (::unlink(probe.c_str()) != 0) return unusable(file_error("removing", probe, errno));
     }
+    struct stat info {};
+    if (::stat(root.c_str(), &info) != 0) return unusable(file_error("looking at", root, errno));
+    spool.device = info.st_dev;
+    spool.inode = info.st_ino;
     return spool;
+}
+
+bool spool_in_place(const Spool& spool) {
+    struct stat info {};
+    if (spool.inode != 0 &&
+        (::stat(spool.root.c_str(), &info) != 0 || info.st_dev != spool.device || info.st_ino != spool.inode))
+        return false;
+    return spool.sentinel.empty() || ::access((spool.root / spool.sentinel).c_str(), F_OK) == 0;
 }
 
 Result<FileDescriptor> take_lock(const std::filesystem::path& file) {

@@ -10,7 +10,9 @@
 // Thread safety: values and plain functions. Errors: Config for a spool that cannot be used.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
+#include <string>
 
 #include "conf/base/files.h"
 #include "conf/base/result.h"
@@ -19,6 +21,9 @@ namespace cardionode {
 
 struct Spool {
     std::filesystem::path root;
+    std::uint64_t device = 0;  ///< of the folder when it was prepared; 0: not prepared
+    std::uint64_t inode = 0;
+    std::string sentinel = {};  ///< file in `root` that must be there; empty: none
     std::filesystem::path ingest() const { return root / "ingest"; }
     std::filesystem::path spare() const { return root / "spare"; }
     std::filesystem::path instances() const { return root / "instances"; }
@@ -26,7 +31,12 @@ struct Spool {
 };
 
 /// Makes the folders and proves by a made, synced and removed file that the spool can be used.
-Result<Spool> prepare_spool(const std::filesystem::path& root);
+/// @param sentinel  name of a file that must be there before: it tells a mounted disk from the empty mount point
+Result<Spool> prepare_spool(const std::filesystem::path& root, const std::string& sentinel = {});
+
+/// The folder is still the one that was prepared, with its sentinel: not unmounted, not mounted over, not replaced.
+/// What would be written otherwise would be out of sight once the disk is back.
+bool spool_in_place(const Spool& spool);
 
 /// Takes the lock file's lock, which ends with the last process that holds the descriptor.
 /// Retry: another process has it. Config: the file cannot be made.

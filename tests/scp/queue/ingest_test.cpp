@@ -308,3 +308,64 @@ TEST_F(LateImage, OfAStudyThatWasSetAsideGivesItAnotherChance) {
     EXPECT_EQ(state(key), StudyState::Receiving);
     EXPECT_EQ(row(key).revision, 2);
 }
+
+TEST_F(Ingest, AStudyThatComesOverAnHourWithPausesStaysOneStudy) {
+    // Series of a quarter of an hour apart, each longer away than both quiet times: the study is handed over early and
+    // goes on as a new revision; nothing is split, nothing is left out.
+    std::string key;
+    for (int part = 0; part < 5; ++part) {
+        for (int i = 0; i < 4; ++i) {
+            key = add(make_instance("1", std::to_string(part / 2), 10 * part + i)).study_key;
+            clock.advance(seconds(15));  // shorter than the quiet time of a series
+            EXPECT_TRUE(must(queue.close_quiet(kSeriesQuiet, kStudyQuiet)).empty());
+        }
+        clock.advance(minutes(14));
+        const auto ready = must(queue.close_quiet(kSeriesQuiet, kStudyQuiet));
+        ASSERT_EQ(ready, std::vector<std::string>{key}) << part;
+        const auto claimed = claim();
+        EXPECT_EQ(claimed.study_key, key);
+        EXPECT_EQ(claimed.revision, part + 1);
+        EXPECT_EQ(claimed.instances.size(), 4U * static_cast<std::size_t>(part + 1));
+        must(queue.finish_study(claimed, {"found", "{}"}, {}, {}));
+    }
+    EXPECT_EQ(must(queue.studies()).size(), 1U);
+}
+
+TEST_F(Ingest, AStudyWithLongPausesIsOneRevisionWhereTheSettingsAllowForThem) {
+    std::string key;
+    for (int i = 0; i < 5; ++i) {
+        key = add(make_instance("1", "1", i)).study_key;
+        clock.advance(minutes(14));
+        EXPECT_TRUE(must(queue.close_quiet(minutes(15), minutes(20))).empty());
+    }
+    clock.advance(minutes(7));
+    EXPECT_EQ(must(queue.close_quiet(minutes(15), minutes(20))), std::vector<std::string>{key});
+    EXPECT_EQ(claim().instances.size(), 5U);
+}
+
+TEST_F(Ingest, TwoScannersWithOneUidKeepTheFirstInUseAndTheOtherBeside) {
+    auto first = make_instance("1", "1", 1, "of CT1"), second = make_instance("1", "1", 1, "of CT2");
+    second.calling_ae_title = "CT2";
+    second.peer_address = "10.0.0.8";
+    EXPECT_EQ(add(first).outcome, IngestOutcome::Stored);
+    EXPECT_EQ(add(second).outcome, IngestOutcome::Conflict);
+    EXPECT_EQ(must(queue.find_instance(first.sop_instance_uid))->sha256, first.sha256);
+    const auto instances = must(queue.instances_of(row(add(first).study_key).study_key));
+    ASSERT_EQ(instances.size(), 2U);
+    EXPECT_NE(instances[0].conflict, instances[1].conflict);
+}
+
+TEST_F(Ingest, AWholeStudySentAgainChangesNothingWhereverItStands) {
+    const std::string key = add_series("1", "1", 5);
+    for (const auto& stand : {StudyState::Receiving, StudyState::Ready, StudyState::Done}) {
+        if (stand == StudyState::Ready) must(queue.force_complete(key));
+        if (stand == StudyState::Done) must(queue.finish_study(claim(), {"found", "{}"}, {}, {}));
+        auto again = make_series("1", "1", 5);
+        for (auto& instance : again) instance.file = "again-" + instance.file;
+        for (const Ingested& ingested : must(queue.add_instances(again)))
+            EXPECT_EQ(ingested.outcome, IngestOutcome::Duplicate);
+        EXPECT_EQ(state(key), stand);
+        EXPECT_EQ(row(key).revision, 1);
+        EXPECT_EQ(row(key).instances, 5);
+    }
+}

@@ -57,6 +57,28 @@ TEST(Schema, AnOlderFileIsMigratedStepByStepAndKeepsItsRows) {
     EXPECT_EQ(number(database, "SELECT count(*) FROM jobs"), 2) << "a migration ran twice";
 }
 
+TEST(Schema, TheFirstVersionIsBroughtUpToDateAndIsThenAsANewFile) {
+    const TemporaryFolder folder;
+    const auto shape = [](Database& database) {
+        std::string all;
+        auto query =
+            must(database.prepare("SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' ORDER BY name"));
+        while (must(query.step())) all += query.text(0) + " ";
+        auto columns = must(database.prepare("SELECT name, type, pk FROM pragma_table_info('removals')"));
+        while (must(columns.step())) all += columns.text(0) + columns.text(1) + columns.text(2) + " ";
+        return all;
+    };
+    { must(Queue::open(folder / "new.db")); }
+    { must(Queue::open(folder / "old.db")); }
+    {
+        Database database = open_plain(folder / "old.db");
+        must(database.execute("DROP TABLE removals; UPDATE schema_version SET version = 1"));
+    }
+    { EXPECT_EQ(must(must(Queue::open(folder / "old.db")).status()).schema_version, queue_schema().newest); }
+    Database fresh = open_plain(folder / "new.db"), migrated = open_plain(folder / "old.db");
+    EXPECT_EQ(shape(migrated), shape(fresh));
+}
+
 TEST(Schema, AMigrationThatFailsHalfwayLeavesTheFileAsItWas) {
     const TemporaryFolder folder;
     Database database = open_plain(folder / "old.db");

@@ -2,6 +2,8 @@
 #include <sys/mount.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <csignal>
 #include <fstream>
 #include <memory>
 
@@ -219,6 +221,87 @@ TEST(Limits, TooManyAssociationsAreSentAwayForTheMoment) {
     EXPECT_EQ(third.receive_pdu(), reject(2, 3, 2));
     first.reset();
     EXPECT_TRUE(eventually(seconds(5), [&] { return echo_works(receiver.port()); }));
+}
+
+TEST(Limits, OneAddressCannotTakeAllAssociations) {
+    Receiver receiver("  max_associations: 4\n  max_associations_per_address: 2\n");
+    receiver.start();
+    RawPeer first(receiver.port()), second(receiver.port()), third(receiver.port());
+    for (RawPeer* peer : {&first, &second}) {
+        peer->send(associate_request(kContexts));
+        ASSERT_EQ(peer->receive_pdu()[0], 2);
+    }
+    third.send(associate_request(kContexts));
+    EXPECT_EQ(third.receive_pdu(), reject(2, 3, 2));
+    EXPECT_NE(receiver.log().find("max_associations_per_address"), std::string::npos);
+    RawPeer elsewhere(receiver.port(), "127.0.0.2");
+    elsewhere.send(associate_request(kContexts));
+    EXPECT_EQ(elsewhere.receive_pdu()[0], 2);
+}
+
+TEST(Limits, AnAssociationHasAnEndEvenWhereSomethingAlwaysComes) {
+    Receiver receiver("  longest_association_seconds: 1\n");
+    receiver.start();
+    RawPeer peer(receiver.port());
+    peer.send(associate_request(kContexts));
+    ASSERT_EQ(peer.receive_pdu()[0], 2);
+    std::string answer;
+    const auto begun = std::chrono::steady_clock::now();
+    while (std::chrono::steady_clock::now() - begun < seconds(10)) {
+        peer.send(data_pdu(3, 3, echo_command()));
+        answer = peer.receive_pdu();
+        if (answer.empty() || answer[0] != 4) break;
+        pause_for(milliseconds(10));
+    }
+    EXPECT_EQ(answer, abort_pdu(0, 0));
+    EXPECT_LT(std::chrono::steady_clock::now() - begun, seconds(5));
+    EXPECT_TRUE(receiver.wait_for_log("open for too long"));
+}
+
+TEST(Limits, AProcessThatHangsIsEndedAndItsPlaceIsFree) {
+    Receiver receiver("  association_timeout_seconds: 1\n  max_associations: 1\n");
+    receiver.start();
+    ASSERT_TRUE(receiver.wait_for_log("recovered"));
+    const auto before = receiver.children();
+    RawPeer peer(receiver.port());
+    pid_t hanging = 0;
+    ASSERT_TRUE(eventually(seconds(5), [&] {
+        for (const pid_t child : receiver.children())
+            if (std::ranges::find(before, child) == before.end()) hanging = child;
+        return hanging != 0;
+    }));
+    ASSERT_EQ(::kill(hanging, SIGSTOP), 0);  // as a process that waits for a disk that never answers
+    EXPECT_TRUE(peer.closed_within(seconds(20)));
+    EXPECT_TRUE(receiver.wait_for_log("association_process_hangs"));
+    EXPECT_TRUE(eventually(seconds(5), [&] { return echo_works(receiver.port()); }));
+    EXPECT_TRUE(eventually(seconds(5), [&] { return receiver.children().size() == 1; }));
+}
+
+TEST(Limits, WithoutItsSentinelTheSpoolTakesNothing) {
+    const TemporaryFolder folder;
+    const std::filesystem::path spool = folder / "spool", sentinel = spool / "this-is-the-disk";
+    Receiver receiver("  spool_sentinel: this-is-the-disk\n", spool);
+    const Finished refused = receiver.run_to_end();
+    EXPECT_EQ(refused.ending.exit_code, 2);
+    EXPECT_NE(refused.errors.find("is its disk mounted?"), std::string::npos) << refused.errors;
+    EXPECT_FALSE(std::filesystem::exists(spool)) << "nothing is made in the mount point";
+
+    std::filesystem::create_directories(spool);
+    std::ofstream(sentinel).put('x');
+    receiver.start();
+    const std::vector<Instance> slices = {made_slice(1), made_slice(2), made_slice(3)};
+    Scanner scanner(receiver.port(), slices);
+    EXPECT_EQ(scanner.store(slices[0]), 0);
+    std::filesystem::remove(sentinel);
+    ASSERT_TRUE(receiver.wait_for_log("spool_gone"));
+    EXPECT_EQ(scanner.store(slices[1]), 0xa700);
+    RawPeer peer(receiver.port());
+    peer.send(associate_request(kContexts));
+    EXPECT_EQ(peer.receive_pdu(), reject(2, 3, 2));
+    std::ofstream(sentinel).put('x');
+    ASSERT_TRUE(receiver.wait_for_log("spool_is_back"));
+    EXPECT_EQ(scanner.store(slices[2]), 0);
+    EXPECT_TRUE(receiver.wait_for_stored(2));
 }
 
 TEST(Limits, LittleSpaceSendsAssociationsAwayForTheMoment) {

@@ -122,10 +122,15 @@ std::string sha256_of(const Instance& instance) {
     return sha256_hex({reinterpret_cast<const char*>(instance.dataset.data()), instance.dataset.size()});
 }
 
-RawPeer::RawPeer(int port) : fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+RawPeer::RawPeer(int port, const std::string& from) : fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
     sockaddr_in address{};
     address.sin_family = AF_INET;
     address.sin_port = htons(static_cast<std::uint16_t>(port));
+    sockaddr_in own{};
+    own.sin_family = AF_INET;
+    if (::inet_pton(AF_INET, from.c_str(), &own.sin_addr) != 1 ||
+        ::bind(fd_, reinterpret_cast<sockaddr*>(&own), sizeof own) != 0)
+        throw std::runtime_error("bind");
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     const int on = 1;
     ::setsockopt(fd_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);

@@ -59,7 +59,8 @@ std::string sha256_of(const Instance& instance);
 /// A TCP connection that sends what it is told.
 class RawPeer {
 public:
-    explicit RawPeer(int port);
+    /// @param from  address of this machine to come from
+    explicit RawPeer(int port, const std::string& from = "127.0.0.1");
     ~RawPeer();
     RawPeer(const RawPeer&) = delete;
     RawPeer& operator=(const RawPeer&) = delete;
