@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include "conf/command/evaluate_folder.h"
+#include "conf/command/evaluate_model.h"
 #include "models/bundle.h"
 #include "models/train/phantom.h"
 #include "models/train/random.h"
@@ -17,12 +18,7 @@
 #include "pipeline/evaluate/pictures.h"
 #include "pipeline/evaluate/summary.h"
 #include "pipeline/evaluate/tables.h"
-#include "pipeline/infer/predictor.h"
-#include "pipeline/measure/measure.h"
 #include "pipeline/outputs/png_file.h"
-#include "pipeline/postprocess/calcium.h"
-#include "pipeline/postprocess/postprocess.h"
-#include "pipeline/preprocess/preprocess.h"
 
 namespace cardionode {
 namespace {
@@ -56,70 +52,28 @@ train::Phantom draw_case(std::uint64_t number, const EvaluatePhantomsOptions& op
     return train::draw_phantom(atlas, seed_of(number), grid_of(number, options), drawn);
 }
 
-class Clock {
-public:
-    explicit Clock(std::map<std::string, double>& seconds) : seconds_(seconds) {}
-    void stage(const std::string& name) {
-        const auto now = std::chrono::steady_clock::now();
-        seconds_[name] = std::round(std::chrono::duration<double>(now - last_).count() * 1000) / 1000;
-        last_ = now;
-    }
-
-private:
-    std::map<std::string, double>& seconds_;
-    std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
-};
-
-/// The calcium head's own region on the CT's grid, before the node's threshold.
-Result<void> add_region(Findings& findings, const Prediction& prediction, const Grid& grid) {
-    for (const HeadProbabilities& head : prediction.heads) {
-        if (head.head != "calc") continue;
-        auto labels = labels_on_source(head.channels, grid);
-        if (!labels) return std::move(labels).error();
-        Segment segment;
-        segment.label = 1;
-        segment.name = kCalciumRegion;
-        findings.groups.push_back({std::string(kCalciumRegion), "", std::move(*labels), {segment}});
-    }
-    return {};
-}
-
-Result<Findings> analyse_case(const Volume& ct, const BundleManifest& manifest, Predictor& predictor, Clock& clock) {
-    auto image = to_network_grid(ct, manifest.input);
-    if (!image) return std::move(image).error();
-    clock.stage("preprocess");
-    auto prediction = predictor.run(*image);
-    if (!prediction) return std::move(prediction).error();
-    clock.stage("infer");
-    auto done = postprocess(ct, *prediction, manifest, {});
-    if (!done) return std::move(done).error();
-    done->findings.measurements =
-        measure(done->findings, ct, {done->no_calcium_why, done->calcium_threshold_hu, in_words(manifest.calcium)})
-            .measurements;
-    clock.stage("postprocess_and_measure");
-    if (auto added = add_region(done->findings, *prediction, ct.grid); !added) return std::move(added).error();
-    return std::move(done->findings);
-}
-
 Result<CaseScore> run_case(std::uint64_t number, const EvaluatePhantomsOptions& options,
-                           const train::PhantomAtlas& atlas, const BundleManifest& manifest, Predictor& predictor) {
+                           const train::PhantomAtlas& atlas, const BundleManifest& manifest, EvaluatedModel& model) {
     std::map<std::string, double> seconds;
-    Clock clock(seconds);
+    StageClock clock(seconds);
     const train::Phantom phantom = draw_case(number, options, atlas);
     auto ct = ct_of(phantom);
     if (!ct) return std::move(ct).error();
     clock.stage("draw");
-    auto found = analyse_case(*ct, manifest, predictor, clock);
+    auto found = model.run(*ct);
     if (!found) return std::move(found).error();
+    clock.stage("node");
     const auto truth = truth_of(phantom, *ct, manifest);
     if (!truth) return truth.error();
     clock.stage("truth");
-    auto score = score_case(*found, *truth, structures_of(*truth));
+    auto score = score_case(found->findings, *truth, structures_of(*truth));
     if (!score) return score;
     clock.stage("score");
     score->name = name_of(number);
     score->profile = phantom.profile.empty() ? "-" : phantom.profile;
     score->contrast = phantom.contrast;
+    seconds.erase("node");  // told stage by stage
+    seconds.merge(found->seconds);
     score->seconds = std::move(seconds);
     return score;
 }
@@ -144,12 +98,12 @@ public:
         : options_(options), atlas_(atlas), bundle_(bundle), folder_(folder), numbers_(std::move(numbers)) {}
 
     void run() {
-        auto predictor = Predictor::load(bundle_, {options_.device, true, 1});
-        if (!predictor) return give_up(std::move(predictor).error());
+        auto model = EvaluatedModel::load(bundle_, options_.device, 1);
+        if (!model) return give_up(std::move(model).error());
         for (std::size_t n; (n = next_++) < numbers_.size() && !stopped_;) {
             if (options_.stop && options_.stop()) return give_up(retry_error("stopped"));
             const auto start = std::chrono::steady_clock::now();
-            auto score = run_case(numbers_[n], options_, atlas_, bundle_.manifest, *predictor);
+            auto score = run_case(numbers_[n], options_, atlas_, bundle_.manifest, *model);
             if (!score) return give_up(std::move(score).error().in(name_of(numbers_[n])));
             const CaseScore done = *score;
             if (auto added = folder_.add(std::move(*score)); !added) return give_up(std::move(added).error());

@@ -88,6 +88,7 @@ json to_json(const CaseScore& score) {
     j["numbers"] = json::object();
     for (const auto& [name, n] : score.numbers) {
         j["numbers"][name] = {{"true", optional_number(n.truth)}, {"found", optional_number(n.found)}};
+        if (!n.reason.empty()) j["numbers"][name]["reason"] = n.reason;
     }
     return j;
 }
@@ -105,7 +106,7 @@ Result<CaseScore> case_score_from(const json& j) {
         for (const json& p : j.at("points")) score.points.push_back(point_from(p));
         for (const json& s : j.at("structures")) score.structures.push_back(structure_from(s));
         for (const auto& [name, n] : j.at("numbers").items()) {
-            score.numbers[name] = {optional_from(n.at("true")), optional_from(n.at("found"))};
+            score.numbers[name] = {optional_from(n.at("true")), optional_from(n.at("found")), n.value("reason", "")};
         }
         return score;
     } catch (const json::exception& wrong) {

@@ -78,8 +78,11 @@ Result<StructureScore> score_structure(const Findings& found, const Findings& tr
 }
 
 void add_numbers(const Findings& findings, bool truth, std::map<std::string, NumberScore>& numbers) {
-    for (const Measurement& m : findings.measurements)
-        (truth ? numbers[m.name].truth : numbers[m.name].found) = m.value;
+    for (const Measurement& m : findings.measurements) {
+        NumberScore& number = numbers[m.name];
+        (truth ? number.truth : number.found) = m.value;
+        if (!truth && !m.value) number.reason = m.reason;
+    }
 }
 
 bool ends_with(const std::string& text, std::string_view end) {

@@ -44,6 +44,7 @@ struct StructureScore {
 /// A measurement by its name ("annulus_area_mm2"); none: there is no number.
 struct NumberScore {
     std::optional<double> truth, found;
+    std::string reason;  ///< why the node gave none
 };
 
 struct CaseScore {

@@ -127,6 +127,7 @@ NumberSummary summarise_number(const std::string& name, const Cases& cases, std:
         const double error = n.found ? *n.found - *n.truth : kMissed;
         s.both += n.found.has_value();
         s.not_given += !n.found;
+        if (!n.found) ++s.why_not_given[without_figures(n.reason)];
         absolute.push_back({std::abs(error)});
         if (n.found) signed_error.push_back({error});
         if (*n.truth > 0) percent.push_back({100 * std::abs(error) / *n.truth});

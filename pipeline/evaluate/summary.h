@@ -51,6 +51,7 @@ struct NumberSummary {
     int both = 0, not_given = 0, invented = 0;  ///< invented: a number where the truth has none
     Distribution absolute_error;                ///< not given counts as infinite
     Distribution error;                         ///< found minus true, where both are there
+    std::map<std::string, int> why_not_given;   ///< as why_missed
     Distribution absolute_percent;              ///< of the truth, where that is above zero
 };
 

@@ -71,7 +71,8 @@ json number_json(const NumberSummary& n) {
             {"invented", n.invented},
             {"absolute_error", distribution_json(n.absolute_error)},
             {"error", distribution_json(n.error)},
-            {"absolute_percent", distribution_json(n.absolute_percent)}};
+            {"absolute_percent", distribution_json(n.absolute_percent)},
+            {"why_not_given", n.why_not_given}};
 }
 
 json group_json(const GroupSummary& g) {

@@ -94,6 +94,11 @@ std::string numbers_table(const GroupSummary& g) {
                         signed_figure(n.error.median, 2), signed_figure(n.error.q1, 2), signed_figure(n.error.q3, 2),
                         figure(n.absolute_error.median), figure(n.absolute_percent.median, 1), n.invented);
     }
+    for (const NumberSummary& n : g.numbers) {
+        if (n.name != "annulus_area_mm2" || n.why_not_given.empty()) continue;
+        text += "\nWhy there was no annulus area (# stands for a figure):\n";
+        for (const auto& [why, count] : n.why_not_given) text += fmt::format("- {} times: {}\n", count, why);
+    }
     return text;
 }
 

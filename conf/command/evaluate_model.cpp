@@ -1,0 +1,71 @@
+#include "conf/command/evaluate_model.h"
+
+#include <chrono>
+#include <cmath>
+
+#include "pipeline/evaluate/phantom_truth.h"
+#include "pipeline/measure/measure.h"
+#include "pipeline/postprocess/calcium.h"
+#include "pipeline/postprocess/postprocess.h"
+#include "pipeline/preprocess/preprocess.h"
+#include "pipeline/volume/anatomy_names.h"
+
+namespace cardionode {
+namespace {
+
+double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+Result<void> add_region(Findings& findings, const Prediction& prediction, const Grid& grid) {
+    for (const HeadProbabilities& head : prediction.heads) {
+        if (head.head != names::kCalciumHead) continue;
+        auto labels = labels_on_source(head.channels, grid);
+        if (!labels) return std::move(labels).error();
+        Segment segment;
+        segment.label = 1;
+        segment.name = kCalciumRegion;
+        findings.groups.push_back({std::string(kCalciumRegion), "", std::move(*labels), {segment}});
+    }
+    return {};
+}
+
+}  // namespace
+
+StageClock::StageClock(std::map<std::string, double>& seconds) : seconds_(seconds), last_(now()) {}
+
+void StageClock::stage(const std::string& name) {
+    const double t = now();
+    seconds_[name] = std::round((t - last_) * 1000) / 1000;
+    last_ = t;
+}
+
+Result<EvaluatedModel> EvaluatedModel::load(const Bundle& bundle, const std::string& device, int threads) {
+    auto predictor = Predictor::load(bundle, {device, true, threads});
+    if (!predictor) return std::move(predictor).error();
+    return EvaluatedModel(bundle.manifest, std::move(*predictor));
+}
+
+Result<EvaluatedVolume> EvaluatedModel::run(const Volume& ct) {
+    EvaluatedVolume result;
+    StageClock clock(result.seconds);
+    auto image = to_network_grid(ct, manifest_.input);
+    if (!image) return std::move(image).error();
+    clock.stage("preprocess");
+    auto prediction = predictor_.run(*image);
+    if (!prediction) return std::move(prediction).error();
+    clock.stage("infer");
+    auto done = postprocess(ct, *prediction, manifest_, {});
+    if (!done) return std::move(done).error();
+    clock.stage("postprocess");
+    MeasureRules rules;
+    rules.samples = 0;  // uncertainties are not evaluated
+    done->findings.measurements =
+        measure(done->findings, ct, {done->no_calcium_why, done->calcium_threshold_hu, in_words(manifest_.calcium)},
+                rules)
+            .measurements;
+    clock.stage("measure");
+    if (auto added = add_region(done->findings, *prediction, ct.grid); !added) return std::move(added).error();
+    result.findings = std::move(done->findings);
+    return result;
+}
+
+}  // namespace cardionode

@@ -1,0 +1,47 @@
+// The node's way from HU to findings, for evaluation: the stages of the pipeline on a volume, in process.
+//
+// Thread safety: one object belongs to one thread.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <string>
+
+#include "conf/base/result.h"
+#include "models/bundle.h"
+#include "pipeline/infer/predictor.h"
+#include "pipeline/volume/findings.h"
+
+namespace cardionode {
+
+struct EvaluatedVolume {
+    Findings findings;  ///< as the node's, and a group "calcium_region": the calcium head before any threshold
+    std::map<std::string, double> seconds;  ///< by stage
+};
+
+class EvaluatedModel {
+public:
+    /// Errors: as Predictor::load.
+    static Result<EvaluatedModel> load(const Bundle& bundle, const std::string& device, int threads);
+    /// Errors: of the stages.
+    Result<EvaluatedVolume> run(const Volume& ct);
+
+private:
+    EvaluatedModel(BundleManifest manifest, Predictor predictor)
+        : manifest_(std::move(manifest)), predictor_(std::move(predictor)) {}
+    BundleManifest manifest_;
+    Predictor predictor_;
+};
+
+/// Seconds between calls, by name.
+class StageClock {
+public:
+    explicit StageClock(std::map<std::string, double>& seconds);
+    void stage(const std::string& name);
+
+private:
+    std::map<std::string, double>& seconds_;
+    double last_;
+};
+
+}  // namespace cardionode
