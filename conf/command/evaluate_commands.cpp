@@ -31,8 +31,9 @@ void add_phantoms(CLI::App& evaluate) {
     command->add_option("--count", options->count, "Phantoms (default 200)")->check(CLI::Range(1, 100000));
     command->add_option("--edition", options->edition, "Of the phantoms: 1, 2 (default) or 3")->check(CLI::Range(1, 3));
     command
-        ->add_option("--profiles", options->profiles,
-                     "Scanner profiles of editions 2 and 3: training (default), held_out (never seen in training) or all")
+        ->add_option(
+            "--profiles", options->profiles,
+            "Scanner profiles of editions 2 and 3: training (default), held_out (never seen in training) or all")
         ->check(CLI::IsMember({"training", "held_out", "all"}));
     command->add_option("--non-contrast", options->non_contrast, "Share of phantoms without contrast agent (0.06)")
         ->check(CLI::Range(0.0, 1.0));
@@ -100,50 +101,12 @@ void add_reference(CLI::App& evaluate) {
     command->callback([options] { finish(evaluate_reference(*options)); });
 }
 
-void add_compare(CLI::App& evaluate) {
-    CLI::App* command = evaluate.add_subcommand(
-        "compare", "Results of `cardionode predict` against the truth, as `cardionode phantom` writes it");
-    auto options = std::make_shared<EvaluateCompareOptions>();
-    command->add_option("predicted", options->predicted, "A folder of results, or a folder of such folders")
-        ->required();
-    command->add_option("truth", options->truth, "The same of the truth; cases belong together by folder name")
-        ->required();
-    command->add_option("--out", options->out, "Folder for cases.jsonl, summary.json, table.md and distribution.png");
-    add_example(*command,
-                "cardionode phantom --seed 7 --out /tmp/truth\n"
-                "  cardionode predict /tmp/truth/ct.nii.gz -o /tmp/result\n"
-                "  cardionode evaluate compare /tmp/result /tmp/truth");
-    command->callback([options] {
-        options->print = print_line;
-        finish(evaluate_compare(*options));
-    });
-}
-
-void add_reference(CLI::App& evaluate) {
-    CLI::App* command =
-        evaluate.add_subcommand("reference", "A bundle on one real CTA, against a silver standard that lies beside it");
-    auto options = std::make_shared<EvaluateReferenceOptions>();
-    command->add_option("--bundle", options->bundle, "Folder of the bundle")->required();
-    command->add_option("--ct", options->ct, "The CTA as NIfTI")->required();
-    command->add_option("--truth,--masks", options->truth, "Folder with masks/aorta.nii.gz and ground_truth_lps.json")
-        ->required();
-    command->add_option("--device", options->device, "cpu (default), cuda or cuda:N");
-    command->add_option("--threads", options->threads, "CPU threads; 0 (default): all cores")
-        ->check(CLI::Range(0, 256));
-    add_example(*command,
-                "cardionode evaluate reference --bundle models/bundles/heart-unet12-2mm --ct cta/cta.nii.gz --truth "
-                "cta");
-    command->callback([options] { finish(evaluate_reference(*options)); });
-}
-
 }  // namespace
 
 void register_evaluate_commands(CLI::App& app) {
     CLI::App* evaluate = app.add_subcommand("evaluate", "How good a model is: errors, overlaps, distances");
     evaluate->require_subcommand(1);
     add_phantoms(*evaluate);
-    add_compare(*evaluate);
-    add_reference(*evaluate);
     add_compare(*evaluate);
     add_reference(*evaluate);
 }
