@@ -8,6 +8,7 @@
 #include "pipeline/postprocess/calcium.h"
 #include "pipeline/postprocess/postprocess.h"
 #include "pipeline/preprocess/preprocess.h"
+#include "pipeline/runner/looks.h"
 #include "pipeline/volume/anatomy_names.h"
 
 namespace cardionode {
@@ -15,16 +16,24 @@ namespace {
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
-Result<void> add_region(Findings& findings, const Prediction& prediction, const Grid& grid) {
-    for (const HeadProbabilities& head : prediction.heads) {
-        if (head.head != names::kCalciumHead) continue;
-        auto labels = labels_on_source(head.channels, grid);
-        if (!labels) return std::move(labels).error();
-        Segment segment;
-        segment.label = 1;
-        segment.name = kCalciumRegion;
-        findings.groups.push_back({std::string(kCalciumRegion), "", std::move(*labels), {segment}});
+const HeadProbabilities* calcium_of(const std::vector<HeadProbabilities>& heads) {
+    for (const HeadProbabilities& head : heads) {
+        if (head.head == names::kCalciumHead) return &head;
     }
+    return nullptr;
+}
+
+/// From the look that the node takes its calcium from: the second one, where there was one.
+Result<void> add_region(Findings& findings, const Prediction& prediction, const Grid& grid) {
+    const HeadProbabilities* head = prediction.second ? calcium_of(prediction.second->heads) : nullptr;
+    if (!head) head = calcium_of(prediction.heads);
+    if (!head) return {};
+    auto labels = labels_on_source(head->channels, grid);
+    if (!labels) return std::move(labels).error();
+    Segment segment;
+    segment.label = 1;
+    segment.name = kCalciumRegion;
+    findings.groups.push_back({std::string(kCalciumRegion), "", std::move(*labels), {segment}});
     return {};
 }
 
@@ -50,9 +59,15 @@ Result<EvaluatedVolume> EvaluatedModel::run(const Volume& ct) {
     auto image = to_network_grid(ct, manifest_.input);
     if (!image) return std::move(image).error();
     clock.stage("preprocess");
-    auto prediction = predictor_.run(*image);
+    const Model model = model_of(predictor_);
+    auto prediction = first_look(ct, *image, manifest_, model, {});
     if (!prediction) return std::move(prediction).error();
     clock.stage("infer");
+    if (manifest_.second_look) {
+        if (auto added = add_second_look(*prediction, ct, manifest_, model, {}); !added)
+            return std::move(added).error();
+        clock.stage("second_look");
+    }
     auto done = postprocess(ct, *prediction, manifest_, {});
     if (!done) return std::move(done).error();
     clock.stage("postprocess");

@@ -1,4 +1,5 @@
-// The node's way from HU to findings, for evaluation: the stages of the pipeline on a volume, in process.
+// The node's way from HU to findings, for evaluation: the stages of analyse_volume(), both looks, in process and one by
+// one, because the probabilities are evaluated too, and without the uncertainties of the measurements, which are not.
 //
 // Thread safety: one object belongs to one thread.
 #pragma once

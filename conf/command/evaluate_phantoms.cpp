@@ -81,7 +81,7 @@ Result<CaseScore> run_case(std::uint64_t number, const EvaluatePhantomsOptions& 
 nlohmann::json what_is_asked(const EvaluatePhantomsOptions& options, const Bundle& bundle) {
     return {{"kind", "phantoms"},
             {"bundle", bundle.manifest.name + " " + bundle.manifest.version},
-            {"weights_sha256", bundle.manifest.weights.sha256},
+            {"weights_sha256", weights_identity(bundle.manifest)},
             {"edition", options.edition},
             {"profiles", options.edition == 1 ? "none" : options.profiles},
             {"non_contrast", options.non_contrast},
@@ -169,11 +169,11 @@ Result<void> write_worst(const EvaluatePhantomsOptions& options, const train::Ph
 Result<void> evaluate_phantoms(const EvaluatePhantomsOptions& options) {
     const auto bundle = load_bundle(options.bundle);
     if (!bundle) return bundle.error();
-    const auto atlas = train::PhantomAtlas::load(options.shapes);
-    if (!atlas) return atlas.error();
     auto folder = EvaluationFolder::open(options.out, what_is_asked(options, *bundle));
     if (!folder) return std::move(folder).error();
     EvaluationFolder& results = **folder;
+    const auto atlas = train::PhantomAtlas::load(options.shapes);
+    if (!atlas) return atlas.error();
 
     std::vector<std::uint64_t> numbers;
     for (int n = 0; n < options.count; ++n) {
