@@ -7,6 +7,7 @@
 #include "conf/command/command.h"
 #include "conf/command/models_forward.h"
 #include "models/bundle.h"
+#include "models/train/bundle_export.h"
 
 namespace cardionode {
 namespace {
@@ -80,32 +81,44 @@ void print_head(const HeadManifest& head) {
     }
 }
 
+std::string in_words(const ArchitectureManifest& a) {
+    if (a.type == "swin_unetr") {
+        return fmt::format("swin_unetr, feature size {}, patch merging {}", a.feature_size, a.patch_merging);
+    }
+    std::vector<std::string> strides;
+    for (const auto& stride : a.strides) strides.push_back(fmt::format("{}", fmt::join(stride, "x")));
+    return fmt::format("plain_conv_unet, features {}, strides {}", fmt::join(a.features, " "), fmt::join(strides, " "));
+}
+
+std::string in_words(const InputManifest& input) {
+    return fmt::format("{} mm, {}, HU {} to {}, mean {}, sd {}, {} channel(s)", three(input.spacing_mm),
+                       input.orientation, input.hu_low, input.hu_high, input.mean, input.sd, input.channels);
+}
+
 Result<void> show_bundle(const std::filesystem::path& folder) {
     auto bundle = load_bundle(folder);
     if (!bundle) return std::move(bundle).error();
     const BundleManifest& m = bundle->manifest;
-    const ArchitectureManifest& a = m.architecture;
     const auto row = [](const char* name, const std::string& value) { fmt::print("{:<22} {}\n", name, value); };
     row("model", m.name + " " + m.version);
     row("intended use", m.intended_use);
     row("content qualification", m.content_qualification);
-    if (a.type == "swin_unetr") {
-        row("architecture",
-            fmt::format("swin_unetr, feature size {}, patch merging {}", a.feature_size, a.patch_merging));
-    } else {
-        std::vector<std::string> strides;
-        for (const auto& stride : a.strides) strides.push_back(fmt::format("{}", fmt::join(stride, "x")));
-        row("architecture", fmt::format("plain_conv_unet, features {}, strides {}", fmt::join(a.features, " "),
-                                        fmt::join(strides, " ")));
-    }
-    row("input",
-        fmt::format("{} mm, {}, HU {} to {}, mean {}, sd {}, {} channel(s)", three(m.input.spacing_mm),
-                    m.input.orientation, m.input.hu_low, m.input.hu_high, m.input.mean, m.input.sd, m.input.channels));
+    row("architecture", in_words(m.architecture));
+    row("input", in_words(m.input));
     row("window", fmt::format("{} voxels, overlap {}, {}", three(m.window.size), m.window.overlap, m.window.blending));
     row("calcium",
         fmt::format("{}, {} HU, dilated by {} mm", m.calcium.rule, m.calcium.threshold_hu, m.calcium.dilate_mm));
     row("weights", bundle->weights_file().string());
     row("SHA-256", m.weights.sha256 + " (checked)");
+    if (m.second_look) {
+        const SecondLookManifest& second = *m.second_look;
+        row("second look", in_words(second.architecture));
+        row("  input", in_words(second.input));
+        row("  window", three(second.window) + " voxels round the aortic root");
+        row("  heads", fmt::format("{}", fmt::join(second.heads, ", ")));
+        row("  weights", bundle->second_weights_file().string());
+        row("  SHA-256", second.weights.sha256 + " (checked)");
+    }
     for (const HeadManifest& head : m.heads) print_head(head);
     if (!m.training.empty()) fmt::print("\ntraining\n");
     for (const auto& [key, value] : m.training) fmt::print("  {:<20} {}\n", key, value);
@@ -121,6 +134,35 @@ void add_show(CLI::App& models) {
     command->callback([folder] { finish(show_bundle(*folder)); });
 }
 
+struct ExportOptions {
+    std::string run, recipe, bundle;
+    bool second_look = false;
+    std::vector<std::string> record;  ///< key, value, key, value
+};
+
+Result<void> export_run(const ExportOptions& options) {
+    if (options.record.size() % 2 != 0) return config_error("--record: expected pairs of KEY VALUE");
+    std::map<std::string, std::string> record;
+    for (std::size_t i = 0; i < options.record.size(); i += 2) record[options.record[i]] = options.record[i + 1];
+    const auto put = options.second_look ? train::export_second_look : train::export_bundle;
+    if (auto done = put(options.run, options.recipe, options.bundle, record); !done) return done;
+    return show_bundle(options.bundle);
+}
+
+void add_export(CLI::App& models) {
+    CLI::App* command = models.add_subcommand(
+        "export", "Put the averaged weights of a training run into a bundle, as its first or its second network");
+    auto options = std::make_shared<ExportOptions>();
+    command->add_option("run", options->run, "Folder of the run: weights.safetensors, metrics.jsonl")->required();
+    command->add_option("--config", options->recipe, "Recipe of the run")->required();
+    command->add_option("--bundle", options->bundle, "Folder of the bundle, with its manifest.yaml")->required();
+    command->add_flag("--second-look", options->second_look, "As the network that looks at the root once more");
+    command->add_option("--record", options->record, "KEY VALUE pairs for the bundle's training record");
+    add_example(*command,
+                "cardionode models export /tmp/root-run --config root.yaml --bundle models/bundles/NAME --second-look");
+    command->callback([options] { finish(export_run(*options)); });
+}
+
 }  // namespace
 
 void register_models_commands(CLI::App& app) {
@@ -128,6 +170,7 @@ void register_models_commands(CLI::App& app) {
     models->require_subcommand(1);
     add_forward(*models);
     add_show(*models);
+    add_export(*models);
 }
 
 }  // namespace cardionode

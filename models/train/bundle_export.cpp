@@ -17,6 +17,7 @@ namespace cardionode::train {
 namespace {
 
 constexpr const char* kWeights = "weights.safetensors";
+constexpr const char* kSecondWeights = "second_look.safetensors";
 
 /// A folder that goes when this object goes.
 struct Scratch {
@@ -73,7 +74,8 @@ std::string thinned(const std::string& metrics) {
 }
 
 /// Of the last validation: "heart Dice 0.91" and so on, for the manifest's training record.
-void add_metrics(const std::filesystem::path& file, std::map<std::string, std::string>& record) {
+void add_metrics(const std::filesystem::path& file, std::map<std::string, std::string>& record,
+                 const std::string& prefix = {}) {
     std::ifstream in(file);
     std::string line;
     nlohmann::json last;
@@ -84,17 +86,13 @@ void add_metrics(const std::filesystem::path& file, std::map<std::string, std::s
         step = std::max(step, json.value("step", std::int64_t{0}));
         if (json.contains("validation")) last = json["validation"];
     }
-    record["steps"] = std::to_string(step);
-    if (last.contains("dice")) record["phantom_dice"] = last["dice"].dump();
-    if (last.contains("landmarks")) record["phantom_landmarks"] = last["landmarks"].dump();
+    record[prefix + "steps"] = std::to_string(step);
+    if (last.contains("dice")) record[prefix + "phantom_dice"] = last["dice"].dump();
+    if (last.contains("landmarks")) record[prefix + "phantom_landmarks"] = last["landmarks"].dump();
 }
 
-}  // namespace
-
-Result<void> export_bundle(const std::filesystem::path& run, const std::filesystem::path& recipe_file,
-                           const std::filesystem::path& folder, const std::map<std::string, std::string>& record) {
-    Result<Recipe> recipe = load_recipe(recipe_file);
-    if (!recipe) return std::move(recipe).error();
+/// The averaged weights of a run, rounded to float16, as a file. Returns its SHA-256.
+Result<std::string> write_rounded_weights(const std::filesystem::path& run, const std::filesystem::path& file) {
     Result<Safetensors> trained = read_safetensors(run / kWeights);
     if (!trained) return std::move(trained).error().in("the run's weights");
     try {
@@ -107,17 +105,56 @@ Result<void> export_bundle(const std::filesystem::path& run, const std::filesyst
     } catch (const std::exception& e) {
         return bug_error(std::string("rounding the weights: ") + e.what());
     }
-    // Everything is made and checked beside the bundle; only what loads replaces what is there.
-    Scratch scratch;
+    if (Result<void> r = write_safetensors(file, trained->tensors, trained->metadata); !r) return r.error();
+    return sha256_of_file(file);
+}
+
+/// An empty folder in `folder`.
+Result<void> make_scratch(const std::filesystem::path& folder, Scratch& scratch) {
     std::string pattern = (folder / ".export-XXXXXX").string();
     if (!::mkdtemp(pattern.data())) return file_error("making a folder beside the manifest", folder, errno);
     scratch.path = pattern;
-    if (Result<void> r = write_safetensors(scratch.path / kWeights, trained->tensors, trained->metadata); !r) return r;
-    Result<std::string> hash = sha256_of_file(scratch.path / kWeights);
+    return {};
+}
+
+/// The weights of the other network of a bundle, for a manifest that names them.
+Result<void> copy_other_weights(const std::filesystem::path& from, const std::filesystem::path& to) {
+    std::error_code error;
+    for (const auto& file : std::filesystem::directory_iterator(from, error)) {
+        if (error || file.path().extension() != ".safetensors" || file.path().filename() == kWeights) continue;
+        std::filesystem::copy_file(file.path(), to / file.path().filename(), error);
+        if (error) return file_error("copying", file.path(), error.value());
+    }
+    if (error) return file_error("reading", from, error.value());
+    return {};
+}
+
+/// A second look as the recipe describes it.
+SecondLookManifest second_look_of(const Recipe& recipe, const std::string& file, const std::string& sha256) {
+    SecondLookManifest second;
+    second.architecture = recipe.architecture;
+    second.input = recipe.input;
+    for (std::size_t axis = 0; axis < 3; ++axis) second.window[axis] = recipe.window[axis];
+    for (const HeadRecipe& head : recipe.heads) second.heads.push_back(head.name);
+    second.weights = {file, sha256};
+    return second;
+}
+
+}  // namespace
+
+Result<void> export_bundle(const std::filesystem::path& run, const std::filesystem::path& recipe_file,
+                           const std::filesystem::path& folder, const std::map<std::string, std::string>& record) {
+    Result<Recipe> recipe = load_recipe(recipe_file);
+    if (!recipe) return std::move(recipe).error();
+    // Everything is made and checked beside the bundle; only what loads replaces what is there.
+    Scratch scratch;
+    if (Result<void> r = make_scratch(folder, scratch); !r) return r;
+    Result<std::string> hash = write_rounded_weights(run, scratch.path / kWeights);
     if (!hash) return std::move(hash).error();
     Result<std::string> yaml = read_file(folder / "manifest.yaml");
     if (!yaml) return std::move(yaml).error();
     if (Result<void> r = write_file_durably(scratch.path / "manifest.yaml", with_hash(*yaml, *hash)); !r) return r;
+    if (Result<void> r = copy_other_weights(folder, scratch.path); !r) return r;
     Result<Bundle> bundle = load_bundle(scratch.path);
     if (!bundle) return std::move(bundle).error().in("the bundle's manifest");
     if (Result<void> r = fits(bundle->manifest, *recipe); !r) return r;
@@ -138,6 +175,52 @@ Result<void> export_bundle(const std::filesystem::path& run, const std::filesyst
     if (Result<void> r = write_file_durably(folder / "metrics.jsonl", thinned(*metrics)); !r) return r;
     if (Result<void> r = write_file_durably(folder / "recipe.yaml", *recipe_text); !r) return r;
     return write_file_durably(folder / "manifest.yaml", to_yaml(bundle->manifest));
+}
+
+Result<void> export_second_look(const std::filesystem::path& run, const std::filesystem::path& recipe_file,
+                                const std::filesystem::path& folder, const std::map<std::string, std::string>& record) {
+    Result<Recipe> recipe = load_recipe(recipe_file);
+    if (!recipe) return std::move(recipe).error();
+    Result<Bundle> bundle = load_bundle(folder);
+    if (!bundle) return std::move(bundle).error().in("the bundle of the first look");
+    BundleManifest& m = bundle->manifest;
+    for (const HeadRecipe& head : recipe->heads) {
+        const HeadManifest* same = m.head(head.name);
+        if (!same || static_cast<int>(same->classes.size()) != head.classes) {
+            return config_error("manifest and recipe differ in head " + head.name);
+        }
+    }
+    // A bundle that has a second look keeps its file name.
+    const std::string file = m.second_look ? m.second_look->weights.file : kSecondWeights;
+    Scratch scratch;
+    if (Result<void> r = make_scratch(folder, scratch); !r) return r;
+    Result<std::string> hash = write_rounded_weights(run, scratch.path / file);
+    if (!hash) return std::move(hash).error();
+    m.second_look = second_look_of(*recipe, file, *hash);
+    for (const auto& [key, value] : record) m.training[key] = value;
+    m.training["second_look_seed"] = std::to_string(recipe->seed);
+    add_metrics(run / "metrics.jsonl", m.training, "second_look_");
+
+    // What will be written must load: the manifest as a whole, and the weights in the network that it describes.
+    Result<std::string> first = read_file(bundle->weights_file());
+    if (!first) return std::move(first).error();
+    if (Result<void> r = write_file_durably(scratch.path / m.weights.file, *first); !r) return r;
+    if (Result<void> r = write_file_durably(scratch.path / "manifest.yaml", to_yaml(m)); !r) return r;
+    Result<Bundle> written = load_bundle(scratch.path);
+    if (!written) return std::move(written).error().in("the bundle with its second look");
+    Result<std::shared_ptr<Network>> network = make_network(second_look_options(written->manifest));
+    if (!network) return std::move(network).error();
+    if (Result<void> r = load_weights(**network, scratch.path / file); !r) return r;
+
+    Result<std::string> weights = read_file(scratch.path / file), metrics = read_file(run / "metrics.jsonl");
+    Result<std::string> recipe_text = read_file(recipe_file);
+    for (const Result<std::string>* text : {&weights, &metrics, &recipe_text}) {
+        if (!*text) return text->error();
+    }
+    if (Result<void> r = write_file_durably(folder / file, *weights); !r) return r;
+    if (Result<void> r = write_file_durably(folder / "second_look_metrics.jsonl", thinned(*metrics)); !r) return r;
+    if (Result<void> r = write_file_durably(folder / "second_look_recipe.yaml", *recipe_text); !r) return r;
+    return write_file_durably(folder / "manifest.yaml", to_yaml(m));
 }
 
 }  // namespace cardionode::train
