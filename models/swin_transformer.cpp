@@ -63,6 +63,12 @@ torch::Tensor shift_mask(const Sides& padded, const Windows& w, const torch::Ten
     return (by_window.unsqueeze(1) != by_window.unsqueeze(2)).to(options.dtype()) * kMasked;
 }
 
+/// In the precision of the norm's own weights: under autocast x may be narrower, and torch 1.13 has no layer norm for
+/// both at once on the CPU.
+torch::Tensor normalised(nn::LayerNorm& norm, const torch::Tensor& x) {
+    return norm->forward(x.to(norm->weight.scalar_type()));
+}
+
 struct WindowAttention final : nn::Module {
     WindowAttention(std::int64_t channels, std::int64_t head_count) : heads(head_count) {
         constexpr std::int64_t span = 2 * kWindow - 1;
@@ -122,8 +128,8 @@ struct SwinBlock final : nn::Module {
     }
     /// x [N, D, H, W, C]
     torch::Tensor forward(const torch::Tensor& x) {
-        const torch::Tensor y = x + attend(norm1->forward(x));
-        return y + mlp->forward(norm2->forward(y));
+        const torch::Tensor y = x + attend(normalised(norm1, x));
+        return y + mlp->forward(normalised(norm2, y));
     }
     torch::Tensor attend(torch::Tensor x) {
         const Sides tokens = {x.size(1), x.size(2), x.size(3)};
@@ -165,7 +171,7 @@ struct PatchMerging final : nn::Module {
             }
             parts.push_back(part);
         }
-        return reduction->forward(norm->forward(torch::cat(parts, -1)));
+        return reduction->forward(normalised(norm, torch::cat(parts, -1)));
     }
     std::array<std::array<int, 3>, 8> order;
     nn::Linear reduction{nullptr};
@@ -234,8 +240,8 @@ SwinTransformer::SwinTransformer(std::int64_t input_channels, std::int64_t featu
 
 std::vector<torch::Tensor> SwinTransformer::forward(const torch::Tensor& input) {
     // Only the copy handed out is normalised; the next stage gets the tensor as it is.
-    const auto handed_out = [](const torch::Tensor& x) {
-        return torch::layer_norm(x, {x.size(4)}).permute({0, 4, 1, 2, 3}).contiguous();
+    const auto handed_out = [&](const torch::Tensor& x) {
+        return torch::layer_norm(x.to(patch_embedding->weight.scalar_type()), {x.size(4)}).permute({0, 4, 1, 2, 3}).contiguous();
     };
     torch::Tensor x = patch_embedding->forward(input).permute({0, 2, 3, 4, 1}).contiguous();
     std::vector<torch::Tensor> result = {handed_out(x)};
