@@ -85,11 +85,12 @@ Result<NetworkOptions> infer_network_options(const std::string& type, const Name
                                              const std::string& single_head = "out");
 
 /// Copies a checkpoint into the network. Tolerated: the aliases that nnU-Net stores (all_modules, decoder.encoder), a
-/// missing or foreign prefix (model., swin_unetr., unet., module.), single-head names, the flags of the published
-/// multi-head networks, a stored relative_position_index (it is recomputed: averaged checkpoints hold damaged ones),
-/// and float16, bfloat16 or float64 values (converted to float32).
-/// Config: a tensor is missing, unexpected, of another shape, not floating or not finite, or an alias differs from its
-/// original; up to ten problems are named. The network is unchanged then.
+/// missing or foreign prefix (model., swin_unetr., unet., module., state_dict., network_weights. and the like), what a
+/// training script keeps beside the weights (optimizer..., lr_scheduler...), single-head names, the flags of the
+/// published multi-head networks, a stored relative_position_index (it is recomputed: averaged checkpoints hold damaged
+/// ones), and float16, bfloat16 or float64 values (converted to float32). Config: a tensor is missing, unexpected, of
+/// another shape, not floating or not finite, or an alias differs from its original; up to ten problems are named. The
+/// network is unchanged then.
 Result<void> load_state(Network& network, const NamedTensors& tensors);
 
 /// The head whose last layers a parameter belongs to: "hps" of "outs.hps.conv.conv.weight" and "seg_layers.hps.4.bias";

@@ -27,6 +27,10 @@ bool is_ignored(const std::string& name) {
     for (const char* flag : {"fed_task", "patches", "deep_supervision", "condition_on_seg", "output_seg"}) {
         if (name == flag) return true;
     }
+    // What a training script keeps beside the weights: moments of the optimiser and the like.
+    for (const char* training : {"optim", "lr_scheduler", "scheduler", "scaler", "grad_scaler", "callbacks", "loops"}) {
+        if (starts_with(name, training) && name.find('.') != std::string::npos) return true;
+    }
     return ends_with(name, "relative_position_index");
 }
 
@@ -35,7 +39,8 @@ bool is_ignored(const std::string& name) {
 std::string plain_name(std::string name, const std::string& single_head) {
     for (bool again = true; again;) {
         again = false;
-        for (const char* prefix : {"module.", "unet.", "model.", "swin_unetr."}) {
+        for (const char* prefix : {"module.", "unet.", "model.", "swin_unetr.", "state_dict.", "model_state_dict.",
+                                   "network_weights.", "net.", "network.", "_orig_mod."}) {
             if (starts_with(name, prefix)) {
                 name.erase(0, std::string_view(prefix).size());
                 again = true;
@@ -43,6 +48,8 @@ std::string plain_name(std::string name, const std::string& single_head) {
         }
     }
     if (starts_with(name, "decoder.encoder.")) name.erase(0, std::string_view("decoder.").size());
+    replace_all(name, ".mlp.fc1.", ".mlp.linear1.");  // MONAI's self-supervised weights
+    replace_all(name, ".mlp.fc2.", ".mlp.linear2.");
     replace_all(name, ".all_modules.0.", ".conv.");
     replace_all(name, ".all_modules.1.", ".norm.");  // without dropout between them
     replace_all(name, ".all_modules.2.", ".norm.");

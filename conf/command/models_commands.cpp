@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "conf/command/command.h"
+#include "conf/command/models_files.h"
 #include "conf/command/models_forward.h"
 #include "models/bundle.h"
 #include "models/train/bundle_export.h"
@@ -134,13 +135,13 @@ void add_show(CLI::App& models) {
     command->callback([folder] { finish(show_bundle(*folder)); });
 }
 
-struct ExportOptions {
+struct RunExport {
     std::string run, recipe, bundle;
     bool second_look = false;
     std::vector<std::string> record;  ///< key, value, key, value
 };
 
-Result<void> export_run(const ExportOptions& options) {
+Result<void> export_run(const RunExport& options) {
     if (options.record.size() % 2 != 0) return config_error("--record: expected pairs of KEY VALUE");
     std::map<std::string, std::string> record;
     for (std::size_t i = 0; i < options.record.size(); i += 2) record[options.record[i]] = options.record[i + 1];
@@ -151,16 +152,54 @@ Result<void> export_run(const ExportOptions& options) {
 
 void add_export(CLI::App& models) {
     CLI::App* command = models.add_subcommand(
-        "export", "Put the averaged weights of a training run into a bundle, as its first or its second network");
-    auto options = std::make_shared<ExportOptions>();
-    command->add_option("run", options->run, "Folder of the run: weights.safetensors, metrics.jsonl")->required();
-    command->add_option("--config", options->recipe, "Recipe of the run")->required();
+        "export", "Put the averaged weights of a training run into a bundle; or write a bundle's weights for PyTorch");
+    auto options = std::make_shared<RunExport>();
+    auto weights = std::make_shared<ExportOptions>();
+    CLI::Option* output = command->add_option("-o,--output", weights->output, "Out of a bundle: the file to write");
+    CLI::Option* run = command->add_option("run", options->run,
+                                           "Into a bundle: folder of the run (weights.safetensors, metrics.jsonl)");
+    CLI::Option* config = command->add_option("--config", options->recipe, "Recipe of the run");
     command->add_option("--bundle", options->bundle, "Folder of the bundle, with its manifest.yaml")->required();
-    command->add_flag("--second-look", options->second_look, "As the network that looks at the root once more");
-    command->add_option("--record", options->record, "KEY VALUE pairs for the bundle's training record");
+    command->add_flag("--second-look", options->second_look, "As the network that looks at the root once more")
+        ->needs(run);
+    command->add_option("--record", options->record, "KEY VALUE pairs for the bundle's training record")->needs(run);
+    command
+        ->add_option("--format", weights->format,
+                     "Out of a bundle: pt (default: torch.load(..., weights_only=True) gives a state_dict) or "
+                     "safetensors")
+        ->check(CLI::IsMember({"pt", "safetensors"}))
+        ->needs(output);
+    run->needs(config)->excludes(output);
+    config->needs(run);
     add_example(*command,
-                "cardionode models export /tmp/root-run --config root.yaml --bundle models/bundles/NAME --second-look");
-    command->callback([options] { finish(export_run(*options)); });
+                "cardionode models export /tmp/root-run --config root.yaml --bundle models/bundles/NAME --second-look\n"
+                "  cardionode models export --bundle models/bundles/NAME --format pt -o heart.pt");
+    command->callback([options, weights] {
+        if (!weights->output.empty()) {
+            weights->bundle = options->bundle;
+            finish(run_models_export(*weights));
+        } else if (!options->run.empty()) {
+            finish(export_run(*options));
+        } else {
+            throw CLI::RequiredError("the folder of a run, or -o FILE");
+        }
+    });
+}
+
+void add_import(CLI::App& models) {
+    CLI::App* command =
+        models.add_subcommand("import", "Read a PyTorch checkpoint, without running it, into a weights file");
+    auto options = std::make_shared<ImportOptions>();
+    command->add_option("file", options->file, "Checkpoint of torch.save (.pt, .pth), or safetensors")->required();
+    command->add_option("--architecture", options->architecture, "Architecture")
+        ->required()
+        ->check(CLI::IsMember({"swin_unetr", "plain_conv_unet"}));
+    command->add_option("--head", options->single_head,
+                        "Name for the head of a checkpoint whose only head has none (default: out)");
+    command->add_option("-o,--output", options->output, "safetensors to write")->required();
+    add_example(*command,
+                "cardionode models import teacher.pt --architecture plain_conv_unet --head calc -o calc.safetensors");
+    command->callback([options] { finish(run_models_import(*options)); });
 }
 
 }  // namespace
@@ -171,6 +210,7 @@ void register_models_commands(CLI::App& app) {
     add_forward(*models);
     add_show(*models);
     add_export(*models);
+    add_import(*models);
 }
 
 }  // namespace cardionode
