@@ -241,7 +241,9 @@ SwinTransformer::SwinTransformer(std::int64_t input_channels, std::int64_t featu
 std::vector<torch::Tensor> SwinTransformer::forward(const torch::Tensor& input) {
     // Only the copy handed out is normalised; the next stage gets the tensor as it is.
     const auto handed_out = [&](const torch::Tensor& x) {
-        return torch::layer_norm(x.to(patch_embedding->weight.scalar_type()), {x.size(4)}).permute({0, 4, 1, 2, 3}).contiguous();
+        return torch::layer_norm(x.to(patch_embedding->weight.scalar_type()), {x.size(4)})
+            .permute({0, 4, 1, 2, 3})
+            .contiguous();
     };
     torch::Tensor x = patch_embedding->forward(input).permute({0, 2, 3, 4, 1}).contiguous();
     std::vector<torch::Tensor> result = {handed_out(x)};

@@ -8,6 +8,8 @@
 
 #include "conf/command/command.h"
 #include "conf/command/shapes_folder.h"
+#include "conf/command/train_curves.h"
+#include "conf/command/train_tool_commands.h"
 #include "models/train/train_run.h"
 
 namespace cardionode {
@@ -16,12 +18,11 @@ namespace {
 volatile std::sig_atomic_t stop_asked = 0;
 
 void add_train(CLI::App& app) {
-    CLI::App* command = app.add_subcommand("train", "Train a network on phantoms");
+    CLI::App* command = app.add_subcommand("train", "Train a network on phantoms and studies");
     auto options = std::make_shared<train::TrainRunOptions>();
     options->shapes = default_shapes_folder();
-    command->add_option("--config", options->config, "Recipe (YAML); a bundle's recipe.yaml shows every key")
-        ->required();
-    command->add_option("--out", options->out, "Folder for checkpoint, weights and metrics.jsonl")->required();
+    command->add_option("--config", options->config, "Recipe (YAML); a bundle's recipe.yaml shows its keys");
+    command->add_option("--out", options->out, "Folder for checkpoint, weights, metrics.jsonl and curves.png");
     command->add_flag("--resume", options->resume, "Go on from the folder's checkpoint");
     command->add_option(
         "--from", options->from,
@@ -40,7 +41,17 @@ void add_train(CLI::App& app) {
                 "  Ctrl-C writes a checkpoint and ends; the same line with --resume goes on.\n"
                 "  cardionode train --config RECIPE --out /tmp/calc --from models/bundles/heart-unet12-2mm \\\n"
                 "      --freeze-backbone --head calc");
-    command->callback([options] {
+    add_train_tools(*command);
+    command->require_subcommand(0, 1);
+    command->callback([command, options] {
+        if (!command->get_subcommands().empty()) return;
+        if (options->config.empty()) throw CLI::RequiredError("--config");
+        if (options->out.empty()) throw CLI::RequiredError("--out");
+        options->validated = [out = options->out] {
+            const Result<RunMetrics> metrics = read_metrics(out / "metrics.jsonl");
+            const Result<void> drawn = metrics ? draw_curves(*metrics, out / "curves.png") : metrics.error();
+            if (!drawn) fmt::print(stderr, "cardionode: no curves: {}\n", drawn.error().message);
+        };
         stop_asked = 0;
         std::signal(SIGINT, [](int) { stop_asked = 1; });
         std::signal(SIGTERM, [](int) { stop_asked = 1; });

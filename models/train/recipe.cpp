@@ -47,6 +47,35 @@ void read_start(Section root, Recipe& r, const std::filesystem::path& folder) {
     }
 }
 
+void read_data(Section root, Recipe& r, const std::filesystem::path& folder) {
+    Section data = root.section("data");
+    data.path("studies", r.data.studies);
+    if (!r.data.studies.empty()) r.data.studies = folder / r.data.studies;
+    data.number("share", r.data.share, 0, 1);
+    data.number("holdout", r.data.holdout, 0, 0.9);
+    data.integer("split_seed", r.data.split_seed, 0, std::int64_t{1} << 60);
+    data.number("rare_share", r.data.rare_share, 0, 1);
+    data.no_other_keys();
+
+    Section all = root.section("augment");
+    AugmentRecipe& a = r.augment;
+    const auto kind = [&](const char* name, double& probability, const char* width, double& value, double low,
+                          double high) {
+        Section one = all.section(name);
+        one.number("probability", probability, 0, 1);
+        one.number(width, value, low, high);
+        one.no_other_keys();
+    };
+    kind("rotate", a.rotate, "degrees", a.rotate_degrees, 0, 45);
+    kind("scale", a.scale, "most", a.scale_most, 1, 2);
+    kind("blur", a.blur, "voxels", a.blur_voxels, 0.3, 5);
+    kind("low_resolution", a.low_resolution, "most", a.low_resolution_most, 1, 8);
+    kind("gamma", a.gamma, "most", a.gamma_most, 1, 4);
+    kind("noise", a.noise, "most", a.noise_most, 0, 1);
+    kind("contrast", a.contrast, "width", a.contrast_width, 0, 1);
+    all.no_other_keys();
+}
+
 Recipe read_recipe(Section root, const std::filesystem::path& folder) {
     Recipe r;
     std::int64_t seed = 1;
@@ -108,6 +137,7 @@ Recipe read_recipe(Section root, const std::filesystem::path& folder) {
         r.heads.push_back(h);
     }
     read_start(root, r, folder);
+    read_data(root, r, folder);
     root.numbers("level_weights", r.level_weights);
 
     Section optimiser = root.section("optimiser");

@@ -37,6 +37,26 @@ struct PhantomRecipe {
     std::string profiles = "training";  ///< training | held_out | all; edition 2
 };
 
+/// How windows of studies are changed (study_augment.h): the probability of each kind, and how far it goes.
+struct AugmentRecipe {
+    double rotate = 0.2, rotate_degrees = 5;               ///< sd of the angle round each axis
+    double scale = 0.2, scale_most = 1.15;                 ///< as much larger or smaller
+    double blur = 0.2, blur_voxels = 1;                    ///< largest sigma
+    double low_resolution = 0.2, low_resolution_most = 2;  ///< voxels as much larger
+    double gamma = 0.2, gamma_most = 1.5;                  ///< exponent from 1 / this to this
+    double noise = 0.2, noise_most = 0.03;                 ///< largest sd, of the clip range
+    double contrast = 0.2, contrast_width = 0.05;          ///< sd of the factor's logarithm
+};
+
+/// Studies on disk, beside the phantoms.
+struct DataRecipe {
+    std::filesystem::path studies;  ///< folder of study files (study_file.h), from the recipe's folder on; empty: none
+    double share = 0.5;             ///< of the windows that are a study's; the others are phantoms'
+    double holdout = 0.2;           ///< of the patients: never trained on, for validation
+    std::int64_t split_seed = 0;    ///< decides who is held out, together with the patient
+    double rare_share = 0.66;       ///< of the studies' windows that hold a rare structure
+};
+
 struct Recipe {
     std::uint64_t seed = 1;
     std::int64_t steps = 1000;              ///< of the whole run
@@ -61,6 +81,8 @@ struct Recipe {
         return train_heads.empty() || std::find(train_heads.begin(), train_heads.end(), head) != train_heads.end();
     }
     std::vector<HeadRecipe> heads;
+    DataRecipe data;
+    AugmentRecipe augment;
     std::vector<double> level_weights = {1, 0.5, 0.25};  ///< deep supervision, fine to coarse
 
     double learning_rate = 1e-3, weight_decay = 0.01, clip_norm = 12;

@@ -47,6 +47,7 @@ Phantom PhantomSource::validation_phantom(std::uint64_t number) const {
 Sample PhantomSource::to_sample(const Phantom& phantom) const {
     const auto [d, h, w] = phantom.grid.size;
     Sample sample;
+    sample.origin = "a phantom";
     sample.image = torch::from_blob(const_cast<float*>(phantom.hu.data()), {1, d, h, w}, torch::kFloat)
                        .clamp(recipe_.input.hu_low, recipe_.input.hu_high)
                        .sub(recipe_.input.mean)

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <stdexcept>
 #include <string>
 
 #include "models/train/phantom.h"
@@ -17,13 +18,22 @@ namespace cardionode::train {
 struct Sample {
     torch::Tensor image;                           ///< float32 [1, D, H, W], normalised
     std::map<std::string, torch::Tensor> targets;  ///< by head: int64 [D, H, W]; a head without label is absent
+    std::string origin;                            ///< for error messages: a file, "phantom 7"
+};
+
+/// A sample that cannot be used, with its file: ends the training, never skipped.
+struct BadSample : std::runtime_error {
+    using std::runtime_error::runtime_error;
 };
 
 /// Thread safety: sample() may be called from several threads at once.
 class SampleSource {
 public:
     virtual ~SampleSource() = default;
+    /// Throws BadSample.
     virtual Sample sample(std::uint64_t number) const = 0;
+    /// What decides the samples beside the recipe, such as the files' hash: a run may only be resumed with the same.
+    virtual std::string identity() const { return {}; }
 };
 
 /// Training windows of phantoms: number n is phantom mix(seed, n). Validation seeds never meet training seeds.

@@ -6,9 +6,12 @@
 #include <cstdio>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
 
 #include "conf/base/files.h"
 #include "models/train/bundle_export.h"
+#include "models/train/study_source.h"
 #include "models/train/trainer.h"
 #include "models/train/validation.h"
 
@@ -61,6 +64,24 @@ Result<std::string> recipe_text(const TrainRunOptions& options) {
     return *text + (text->empty() || text->back() == '\n' ? "" : "\n") + "# from the command's options\n" + added;
 }
 
+/// Config: a head that learns, but neither phantoms nor studies show it.
+Result<void> every_head_is_labelled(const Recipe& recipe, const std::optional<StudySource>& studies) {
+    std::set<std::string> labelled;
+    if (studies) labelled = studies->labelled_heads();
+    if (!studies || recipe.data.share < 1) {
+        for (const PhantomHead& head : phantom_heads()) labelled.insert(head.name);
+        int edition = recipe.phantoms.edition;
+        for (const auto& [step, part] : recipe.later_phantoms) edition = std::max(edition, part.edition);
+        if (edition < 3 && !(studies && studies->labelled_heads().count("coronaries") > 0))
+            labelled.erase("coronaries");
+    }
+    for (const HeadRecipe& head : recipe.heads) {
+        if (recipe.learns(head.name) && labelled.count(head.name) == 0)
+            return config_error("no phantom of this recipe and no study is labelled for head " + head.name);
+    }
+    return {};
+}
+
 class Metrics {
 public:
     explicit Metrics(const std::filesystem::path& file) : out_(file, std::ios::app) {}
@@ -108,6 +129,24 @@ Result<void> train_run(const TrainRunOptions& options) {
     }
     if (Result<void> kept = write_file_durably(options.out / "recipe.yaml", *yaml); !kept) return kept;
     const PhantomSource source(std::make_shared<const PhantomAtlas>(*std::move(atlas)), *recipe);
+    std::optional<StudySource> training, held_out;
+    if (!recipe->data.studies.empty()) {
+        for (auto* part : {&training, &held_out}) {
+            Result<StudySource> opened = StudySource::open(
+                *recipe, part == &training ? StudySource::Part::Training : StudySource::Part::HeldOut);
+            if (!opened) return std::move(opened).error();
+            part->emplace(*std::move(opened));
+            for (const std::string& remark : (*part)->remarks()) print(remark);
+        }
+        print(text("%zu studies of %zu patients to train on, %zu of %zu held out", training->size(),
+                   training->patients(), held_out->size(), held_out->patients()));
+        if (training->size() == 0)
+            return config_error("data.studies: no study to train on in " + recipe->data.studies.string());
+    }
+    if (Result<void> labelled = every_head_is_labelled(*recipe, training); !labelled) return labelled;
+    std::optional<MixedSource> mixed;
+    if (training) mixed.emplace(source, *training, recipe->data.share, recipe->seed);
+    const SampleSource& samples = mixed ? static_cast<const SampleSource&>(*mixed) : source;
     Metrics metrics(metrics_file);
     if (!metrics.good()) return retry_error("cannot write " + metrics_file.string());
 
@@ -123,14 +162,23 @@ Result<void> train_run(const TrainRunOptions& options) {
         if (!averaged) return averaged.error();
         try {
             (*averaged)->to(device);
-            const ValidationResult result = validate(**averaged, source, recipe->validation_phantoms, device);
-            metrics.line({{"step", trainer.step()}, {"validation", result.to_json()}});
-            std::string line =
-                text("step %lld  validation: heart Dice %.3f, calcium %.3f", static_cast<long long>(trainer.step()),
-                     result.mean_dice("heart"), result.mean_dice("calc"));
-            for (const auto& [name, score] : result.landmarks)
-                line += text(", %s %.1f mm (%d of %d)", name.c_str(), score.median_mm(), score.found, score.present);
-            print(line);
+            const auto report = [&](const char* key, const char* title, const ValidationResult& result) {
+                metrics.line({{"step", trainer.step()}, {key, result.to_json()}});
+                std::string line = text("step %lld  %s:", static_cast<long long>(trainer.step()), title);
+                for (const HeadRecipe& head : recipe->heads) {
+                    if (result.has(head.name))
+                        line += text(" %s Dice %.3f", head.name.c_str(), result.mean_dice(head.name));
+                }
+                for (const auto& [name, score] : result.landmarks)
+                    line +=
+                        text(", %s %.1f mm (%d of %d)", name.c_str(), score.median_mm(), score.found, score.present);
+                print(line);
+            };
+            if (!training || recipe->data.share < 1)
+                report("validation", "on phantoms", validate(**averaged, source, recipe->validation_phantoms, device));
+            if (held_out && held_out->size() > 0)
+                report("holdout", "on held-out studies", validate(**averaged, *held_out, *recipe, device));
+            if (options.validated) options.validated();
             return {};
         } catch (const std::exception& e) {
             return bug_error(std::string("validating: ") + e.what());
@@ -161,7 +209,7 @@ Result<void> train_run(const TrainRunOptions& options) {
         if (failure.ok() && r.step % recipe->validate_every == 0 && r.step < recipe->steps) failure = check();
         return failure.ok() && !(options.stop && options.stop());
     };
-    if (const Result<void> ran = trainer.run(source, on_step); !ran) return ran.error();
+    if (const Result<void> ran = trainer.run(samples, on_step); !ran) return ran.error();
     if (!failure) return failure.error();
     if (const Result<void> saved = save(); !saved) return saved.error();
     if (Result<void> checked = check(); !checked) return checked;

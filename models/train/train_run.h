@@ -28,6 +28,7 @@ struct TrainRunOptions {
     std::filesystem::path bundle;  ///< if set, a finished run is written into this bundle (bundle_export.h)
     std::map<std::string, std::string> record;  ///< for the bundle's training record
     std::function<bool()> stop;                 ///< asked after each step; true ends the run with a checkpoint
+    std::function<void()> validated;            ///< called after each validation: metrics.jsonl has new figures
     std::function<void(std::string)> print;     ///< a line for people
 };
 

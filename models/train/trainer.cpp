@@ -1,11 +1,15 @@
 #include "models/train/trainer.h"
 
+#include <ATen/Parallel.h>
+
 #include <chrono>
 #include <cmath>
 #include <condition_variable>
 #include <deque>
 #include <exception>
 #include <mutex>
+#include <optional>
+#include <sstream>
 #include <thread>
 
 #include "conf/base/hash.h"
@@ -46,6 +50,7 @@ public:
 private:
     void work(const SampleSource& source, std::uint64_t first, std::uint64_t end) {
         try {
+            at::set_num_threads(1);  // of this thread: the cores belong to the network
             for (std::uint64_t n = first; n < end; ++n) {
                 {
                     std::unique_lock lock(mutex_);
@@ -102,6 +107,17 @@ std::string fingerprint(const Recipe& r) {
     if (r.placement != "chest") text += " " + r.placement;
     if (r.precision != "float32") text += " " + r.precision;
     for (const HeadRecipe& h : r.heads) text += " " + h.name + ":" + std::to_string(h.classes);
+    if (!r.data.studies.empty()) {
+        const AugmentRecipe& a = r.augment;
+        std::ostringstream data;
+        data << " data";
+        for (const double value :
+             {r.data.share, r.data.holdout, static_cast<double>(r.data.split_seed), r.data.rare_share, a.rotate,
+              a.rotate_degrees, a.scale, a.scale_most, a.blur, a.blur_voxels, a.low_resolution, a.low_resolution_most,
+              a.gamma, a.gamma_most, a.noise, a.noise_most, a.contrast, a.contrast_width})
+            data << " " << value;
+        text += data.str();
+    }
     return text;
 }
 
@@ -114,6 +130,7 @@ struct Trainer::State {
     std::vector<Slot> slots;
     std::int64_t step = 0;
     std::string fingerprint, start_note;
+    std::optional<std::string> samples;  ///< identity of what this run was trained on
 
     NetworkOptions options() const {
         NetworkOptions o;
@@ -199,7 +216,11 @@ struct Trainer::State {
         const torch::Tensor loss =
             multi_head_loss(outputs, batch_targets, head_options, recipe.level_weights, &report.head_loss);
         report.loss = loss.item<double>();
-        if (!std::isfinite(report.loss)) throw std::runtime_error("the loss is not finite");
+        if (!std::isfinite(report.loss)) {
+            std::vector<std::string> origins;
+            for (const Sample& s : samples) origins.push_back(s.origin);
+            throw std::runtime_error("the loss is not finite (windows of " + joined(origins) + ")");
+        }
         if (loss.requires_grad()) loss.backward();
         report.gradient_norm = apply_gradients(learning_rate_at(recipe, step));
         report.learning_rate = learning_rate_at(recipe, step);
@@ -272,6 +293,12 @@ Result<void> Trainer::run(const SampleSource& samples, const OnStep& on_step, st
     State& s = *state_;
     const std::int64_t end = until >= 0 ? std::min(until, s.recipe.steps) : s.recipe.steps;
     if (s.step >= end) return {};
+    const std::string identity = samples.identity();
+    if (s.samples && *s.samples != identity) {
+        return config_error("the studies or their labels are not those that this run began with; " +
+                            std::string("start anew, or put the old ones back"));
+    }
+    s.samples = identity;
     try {
         const auto batch = static_cast<std::uint64_t>(s.recipe.batch);
         Prefetch prefetch(samples, static_cast<std::uint64_t>(s.step) * batch, static_cast<std::uint64_t>(end) * batch);
@@ -284,8 +311,10 @@ Result<void> Trainer::run(const SampleSource& samples, const OnStep& on_step, st
             if (on_step && !on_step(report)) break;
         }
         return {};
+    } catch (const BadSample& e) {
+        return reject_error("training step " + std::to_string(s.step + 1) + ": " + e.what());
     } catch (const std::exception& e) {
-        return bug_error("training step " + std::to_string(s.step) + ": " + e.what());
+        return bug_error("training step " + std::to_string(s.step + 1) + ": " + e.what());
     }
 }
 
@@ -314,7 +343,10 @@ Result<void> Trainer::save_checkpoint(const std::filesystem::path& file) const {
         if (s.second.defined()) tensors["second." + s.name] = s.second;
         if (s.average.defined()) tensors["average." + s.name] = s.average;
     }
-    return write_safetensors(file, tensors, {{"step", std::to_string(state_->step)}, {"recipe", state_->fingerprint}});
+    std::map<std::string, std::string> about = {{"step", std::to_string(state_->step)},
+                                                {"recipe", state_->fingerprint}};
+    if (state_->samples && !state_->samples->empty()) about["samples"] = *state_->samples;
+    return write_safetensors(file, tensors, about);
 }
 
 Result<void> Trainer::load_checkpoint(const std::filesystem::path& file) {
@@ -347,6 +379,8 @@ Result<void> Trainer::load_checkpoint(const std::filesystem::path& file) {
         return bug_error(std::string("copying a checkpoint: ") + e.what());
     }
     state_->step = std::stoll(step->second);
+    const auto samples = read->metadata.find("samples");
+    if (samples != read->metadata.end()) state_->samples = samples->second;
     return {};
 }
 

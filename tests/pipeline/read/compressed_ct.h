@@ -5,7 +5,7 @@
 #include <filesystem>
 #include <vector>
 
-#include "tests/pipeline/read/synthetic_ct.h"
+#include "tests/support/synthetic_ct.h"
 
 namespace cardionode::test {
 

@@ -16,8 +16,8 @@
 #include "conf/base/files.h"
 #include "pipeline/read/decoder_process.h"
 #include "tests/pipeline/read/compressed_ct.h"
-#include "tests/pipeline/read/synthetic_ct.h"
 #include "tests/support/shared_data.h"
+#include "tests/support/synthetic_ct.h"
 #include "tests/support/temporary_folder.h"
 
 namespace cardionode {

@@ -7,7 +7,7 @@
 #include <fstream>
 
 #include "pipeline/read/instance.h"
-#include "tests/pipeline/read/synthetic_ct.h"
+#include "tests/support/synthetic_ct.h"
 #include "tests/support/temporary_folder.h"
 
 namespace cardionode {

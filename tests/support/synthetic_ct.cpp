@@ -1,4 +1,4 @@
-#include "tests/pipeline/read/synthetic_ct.h"
+#include "tests/support/synthetic_ct.h"
 
 #include <dcmtk/config/osconfig.h>
 
