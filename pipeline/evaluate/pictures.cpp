@@ -214,7 +214,7 @@ Canvas distribution_picture(const std::vector<CaseScore>& cases, const std::stri
 }
 
 Canvas worst_case_picture(const Volume& ct, const CaseScore& score, const std::string& note) {
-    constexpr int kGap = 8, kCaption = 78;
+    constexpr int kGap = 8, kCaption = 86;
     const int lines = static_cast<int>(score.points.size() + 1) / 2;
     Canvas page(3 * Slice::kSide + 4 * kGap, kCaption + Slice::kSide + 30 + 22 * lines, {24, 24, 28});
     const PointScore* worst = worst_point(score);
@@ -226,10 +226,11 @@ Canvas worst_case_picture(const Volume& ct, const CaseScore& score, const std::s
         ink(page, {12, 52}, "no point is there to be found", 10, kGrey);
         return page;
     }
-    ink(page, {12, 52},
-        fmt::format("worst: {}, {}{}. Green cross: true; red ring: found; faint: more than 3 mm off the slice. {}",
-                    worst->name, error_text(*worst), worst->reason.empty() ? "" : " (" + worst->reason + ")", note),
+    ink(page, {12, 50},
+        fmt::format("worst: {}, {}{}", worst->name, error_text(*worst),
+                    worst->reason.empty() ? "" : " (" + worst->reason + ")"),
         9, kGrey);
+    ink(page, {12, 72}, "Green cross: true; red ring: found; faint: more than 3 mm off the slice. " + note, 9, kGrey);
     const std::array<std::pair<const char*, std::array<Vec3, 2>>, 3> views = {
         {{"axial", {Vec3{1, 0, 0}, Vec3{0, 1, 0}}},
          {"coronal", {Vec3{1, 0, 0}, Vec3{0, 0, -1}}},

@@ -136,8 +136,9 @@ std::string misses(const GroupSummary& g) {
 std::string short_text(const GroupSummary& g) {
     std::string text = fmt::format("{} cases, {} with contrast agent\n", g.cases, g.with_contrast);
     for (const PointSummary& p : g.points) {
-        text += fmt::format("  {:<24} found {:>4} of {:<4}  median {:>6} mm  within 5 mm {:>5}\n", p.name, p.found,
-                            p.present, figure(p.error_mm.median), percent(p.within_5mm));
+        text += fmt::format("  {:<24} found {:>4} of {:<4}  median {:>9}  within 5 mm {:>5}\n", p.name, p.found,
+                            p.present, std::isinf(p.error_mm.median) ? "missed" : figure(p.error_mm.median) + " mm",
+                            percent(p.within_5mm));
     }
     for (const StructureSummary& s : g.structures) {
         text += fmt::format("  {:<24} Dice {:>6}  surface {:>6} mm\n", s.name,
