@@ -245,10 +245,11 @@ std::vector<torch::Tensor> SwinTransformer::forward(const torch::Tensor& input) 
             .permute({0, 4, 1, 2, 3})
             .contiguous();
     };
-    torch::Tensor x = patch_embedding->forward(input).permute({0, 2, 3, 4, 1}).contiguous();
+    // In mixed precision the running sum of the blocks stays in the input's precision, as the norms need it.
+    torch::Tensor x = patch_embedding->forward(input).permute({0, 2, 3, 4, 1}).to(input.scalar_type()).contiguous();
     std::vector<torch::Tensor> result = {handed_out(x)};
     for (const auto& stage : stages) {
-        x = stage->forward(x);
+        x = stage->forward(x).to(input.scalar_type());
         result.push_back(handed_out(x));
     }
     return result;
