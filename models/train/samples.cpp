@@ -44,6 +44,10 @@ Phantom PhantomSource::validation_phantom(std::uint64_t number) const {
     return draw_phantom(*atlas_, seed, PhantomGrid::around(centre, recipe_.window, spacing), options_);
 }
 
+Phantom PhantomSource::phantom(std::uint64_t seed, const PhantomGrid& grid) const {
+    return draw_phantom(*atlas_, seed, grid, options_);
+}
+
 Sample PhantomSource::to_sample(const Phantom& phantom) const {
     const auto [d, h, w] = phantom.grid.size;
     Sample sample;

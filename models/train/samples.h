@@ -17,8 +17,12 @@ namespace cardionode::train {
 
 struct Sample {
     torch::Tensor image;                           ///< float32 [1, D, H, W], normalised
-    std::map<std::string, torch::Tensor> targets;  ///< by head: int64 [D, H, W]; a head without label is absent
-    std::string origin;                            ///< for error messages: a file, "phantom 7"
+    /// By head: labels int64 [D, H, W], or a teacher's probabilities, floating [channels, D, H, W]. A head without
+    /// label is absent.
+    std::map<std::string, torch::Tensor> targets;
+    /// By head: bool [D, H, W], the voxels whose target counts. Absent: all.
+    std::map<std::string, torch::Tensor> counts;
+    std::string origin;  ///< for error messages: a file, "phantom 7"
 };
 
 /// A sample that cannot be used, with its file: ends the training, never skipped.
@@ -43,6 +47,8 @@ public:
     Sample sample(std::uint64_t number) const override;
     /// The phantom behind validation case `number`.
     Phantom validation_phantom(std::uint64_t number) const;
+    /// The phantom of a seed of the caller's on a grid of its own.
+    Phantom phantom(std::uint64_t seed, const PhantomGrid& grid) const;
     Sample to_sample(const Phantom& phantom) const;
 
 private:

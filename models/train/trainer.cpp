@@ -176,20 +176,28 @@ struct Trainer::State {
     StepReport train_step(std::vector<Sample> samples) {
         std::vector<torch::Tensor> images;
         struct Labelled {
-            std::vector<torch::Tensor> targets;
+            std::vector<torch::Tensor> targets, counts;
             std::vector<std::int64_t> rows;  // of the batch
         };
         std::map<std::string, Labelled> labelled;
         for (Sample& s : samples) {
             for (auto& [head, target] : s.targets) {
                 if (!recipe.learns(head)) continue;
+                const auto counted = s.counts.find(head);
                 labelled[head].targets.push_back(target);
+                labelled[head].counts.push_back(counted == s.counts.end() ? torch::Tensor() : counted->second);
                 labelled[head].rows.push_back(static_cast<std::int64_t>(images.size()));
             }
             images.push_back(s.image);
         }
-        std::map<std::string, torch::Tensor> batch_targets;
-        for (const auto& [head, part] : labelled) batch_targets[head] = torch::stack(part.targets).to(device);
+        std::map<std::string, torch::Tensor> batch_targets, batch_counts;
+        for (const HeadRecipe& h : recipe.heads) {
+            const auto part = labelled.find(h.name);
+            if (part == labelled.end()) continue;
+            batch_targets[h.name] = stack_targets(part->second.targets, h.classes + 1).to(device);
+            const torch::Tensor counts = stack_counts(part->second.counts, batch_targets[h.name]);
+            if (counts.defined()) batch_counts[h.name] = counts.to(device);
+        }
         std::map<std::string, HeadLossOptions> head_options;
         for (const HeadRecipe& h : recipe.heads) head_options[h.name] = {h.weight, h.foreground_weight_at(step)};
         StepReport report;
@@ -213,8 +221,8 @@ struct Trainer::State {
                 logits = logits.to(torch::kFloat);
             }
         }
-        const torch::Tensor loss =
-            multi_head_loss(outputs, batch_targets, head_options, recipe.level_weights, &report.head_loss);
+        const torch::Tensor loss = multi_head_loss(outputs, batch_targets, head_options, recipe.level_weights,
+                                                   &report.head_loss, batch_counts);
         report.loss = loss.item<double>();
         if (!std::isfinite(report.loss)) {
             std::vector<std::string> origins;
