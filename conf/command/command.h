@@ -33,6 +33,7 @@ void add_example(CLI::App& command, const std::string& example);
 int run_cardionode(int argc, const char* const* argv);
 
 void register_all_commands(CLI::App& app);
+void register_compare_commands(CLI::App& app);   ///< compare distillation, compare frozen-head
 void register_models_commands(CLI::App& app);    ///< models forward, show, export, import
 void register_operator_commands(CLI::App& app);  ///< status, studies, show, retry, check
 void register_train_commands(CLI::App& app);     ///< train

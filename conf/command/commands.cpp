@@ -18,6 +18,7 @@ void register_all_commands(CLI::App& app) {
     register_train_commands(app);
     register_phantom_commands(app);
     register_evaluate_commands(app);
+    register_compare_commands(app);
 }
 
 void fail(const Error& error) {
