@@ -83,13 +83,18 @@ Result<std::vector<OutputFile>> write_key_images(const OutputContext& context, c
     return files;
 }
 
-Result<std::filesystem::path> write_overview(const OutputContext& context, const std::filesystem::path& folder) {
-    const auto pages = plan_pages(context.source, context.findings);
-    const Window window = choose_window(context.source, context.findings);
-    const std::filesystem::path file = folder / "overview.png";
-    auto written =
-        write_png(draw_mosaic(pages, context.source, context.findings, window), context.request.work_folder / file);
+Result<void> write_overview_png(const CtSeries& source, const Findings& findings, const std::filesystem::path& file) {
+    const auto pages = plan_pages(source, findings);
+    const Window window = choose_window(source, findings);
+    auto written = write_png(draw_mosaic(pages, source, findings, window), file);
     if (!written) return std::move(written).error().in("writing the overview");
+    return {};
+}
+
+Result<std::filesystem::path> write_overview(const OutputContext& context, const std::filesystem::path& folder) {
+    const std::filesystem::path file = folder / "overview.png";
+    auto written = write_overview_png(context.source, context.findings, context.request.work_folder / file);
+    if (!written) return std::move(written).error();
     return file;
 }
 

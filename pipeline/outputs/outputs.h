@@ -46,4 +46,8 @@ struct WrittenOutputs {
 /// Bug: findings that contradict themselves (label map on another grid, label without segment, no study key).
 Result<WrittenOutputs> write_outputs(const CtSeries& source, const Findings& findings, const OutputRequest& request);
 
+/// The overview picture alone, as a PNG file; for any volume: only source.volume is looked at. Errors as
+/// write_file_durably.
+Result<void> write_overview_png(const CtSeries& source, const Findings& findings, const std::filesystem::path& file);
+
 }  // namespace cardionode

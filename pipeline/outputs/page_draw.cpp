@@ -1,15 +1,20 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <map>
+#include <string_view>
 
 #include <fmt/format.h>
 
 #include "pipeline/outputs/pages.h"
+#include "pipeline/outputs/pen.h"
+#include "pipeline/volume/anatomy_names.h"
 
 namespace cardionode {
 namespace {
 
-constexpr Rgb kWhite{240, 240, 240}, kGrey{170, 175, 182}, kAmber{255, 176, 32}, kBlack{0, 0, 0};
+constexpr Rgb kWhite{240, 240, 240}, kGrey{170, 175, 182}, kAmber{255, 176, 32}, kBlack{0, 0, 0},
+    kOutline{255, 255, 255};
 constexpr std::array<Rgb, 8> kLandmarkColours = {{{90, 225, 110},
                                                   {255, 95, 95},
                                                   {255, 225, 70},
@@ -20,67 +25,16 @@ constexpr std::array<Rgb, 8> kLandmarkColours = {{{90, 225, 110},
                                                   {200, 200, 255}}};
 constexpr double kNearMm = 5;  ///< points this far off the cut still show, faintly
 
-struct Box {
-    double x0 = 0, y0 = 0, x1 = 0, y1 = 0;
-    bool meets(const Box& o) const { return x0 < o.x1 && o.x0 < x1 && y0 < o.y1 && o.y0 < y1; }
-};
-
-/// Draws on one page and remembers where text stands, so that labels do not lie on each other.
-class Pen {
-public:
-    Pen(Canvas& canvas, int side) : canvas_(canvas), side_(side), unit_(side / 768.0) {}
-
-    double unit() const { return unit_; }
-    double side() const { return side_; }
-    Canvas& canvas() { return canvas_; }
-
-    void write(double x, double y, const std::string& text, double cap, Rgb colour) {
-        canvas_.text({x, y}, text, cap, colour);
-        taken_.push_back({x, y - cap * 1.2, x + Canvas::text_width(text, cap), y + cap * 0.4});
-    }
-    void write_right(double right, double y, const std::string& text, double cap, Rgb colour) {
-        write(right - Canvas::text_width(text, cap), y, text, cap, colour);
-    }
-    void write_middle(double x, double y, const std::string& text, double cap, Rgb colour) {
-        write(x - Canvas::text_width(text, cap) / 2, y, text, cap, colour);
-    }
-    void take(const Box& box) { taken_.push_back(box); }
-
-    /// A label near a point, at the first place that is free; a thin line leads to one that is further away.
-    void label(Pixel point, double gap, const std::string& text, double cap, Rgb colour) {
-        const double width = Canvas::text_width(text, cap);
-        for (double away = gap; away < 12 * gap; away += gap) {
-            for (const auto& [fx, fy] : {std::pair{1.0, 0.0},
-                                         {-1.0, 0.0},
-                                         {0.8, -0.8},
-                                         {-0.8, -0.8},
-                                         {0.8, 0.8},
-                                         {-0.8, 0.8},
-                                         {0.0, -1.0},
-                                         {0.0, 1.0}}) {
-                const double anchor_x = point.x + fx * away, anchor_y = point.y + fy * away;
-                const double x = fx > 0 ? anchor_x : fx < 0 ? anchor_x - width : anchor_x - width / 2;
-                const double y = anchor_y + cap / 2;
-                const Box box{x - 3, y - cap * 1.3, x + width + 3, y + cap * 0.5};
-                const bool inside = box.x0 > 4 && box.y0 > 4 && box.x1 < side_ - 4 && box.y1 < side_ - 4;
-                if (!inside || std::any_of(taken_.begin(), taken_.end(), [&](const Box& b) { return b.meets(box); })) {
-                    continue;
-                }
-                if (away > 1.5 * gap) {
-                    const Pixel line[2] = {{point.x + fx * gap * 0.7, point.y + fy * gap * 0.7}, {anchor_x, anchor_y}};
-                    canvas_.polyline(line, 1.2 * unit_, colour, 0.7);
-                }
-                write(x, y, text, cap, colour);
-                return;
-            }
-        }
-    }
-
-private:
-    Canvas& canvas_;
-    double side_, unit_;
-    std::vector<Box> taken_;
-};
+/// On pictures the names that planners use; a point that they have no name for keeps its title.
+std::string short_title(const Landmark& landmark) {
+    static const std::map<std::string_view, const char*> kShort = {
+        {names::kHingeRight, "RCC nadir"},       {names::kHingeLeft, "LCC nadir"},
+        {names::kHingeNoncoronary, "NCC nadir"}, {names::kOstiumRight, "RCA ostium"},
+        {names::kOstiumLeft, "LCA ostium"},      {names::kSeptumUpper, "MS upper"},
+        {names::kSeptumLower, "MS lower"}};
+    const auto known = kShort.find(landmark.name);
+    return known == kShort.end() ? landmark.title : known->second;
+}
 
 std::string with_unit(const Measurement& measurement) {
     const std::string unit =
@@ -173,6 +127,57 @@ void draw_annular_line(Pen& pen, const View& view, const Plane& plane) {
     pen.label(a.x > b.x ? a : b, 8 * pen.unit(), "annular plane", 10 * pen.unit(), kWhite);
 }
 
+/// What was measured on: the outline itself where it lies in the cut, else a line between where it crosses the cut.
+void draw_outlines(Pen& pen, const Page& page, const Findings& findings) {
+    const double u = pen.unit();
+    const int side = static_cast<int>(pen.side());
+    for (const Outline& outline : findings.outlines) {
+        std::vector<Pixel> in_cut, crossings;
+        Projected last;
+        for (std::size_t n = 0; n <= outline.points.size() && !outline.points.empty(); ++n) {
+            const Projected at = project(*page.view, side, outline.points[n % outline.points.size()]);
+            if (std::abs(at.off_mm) < 0.5) in_cut.push_back(at.pixel);
+            if (n > 0 && (at.off_mm < 0) != (last.off_mm < 0)) {
+                const double share = last.off_mm / (last.off_mm - at.off_mm);
+                crossings.push_back({last.pixel.x + share * (at.pixel.x - last.pixel.x),
+                                     last.pixel.y + share * (at.pixel.y - last.pixel.y)});
+            }
+            last = at;
+        }
+        if (in_cut.size() > outline.points.size()) {
+            pen.canvas().polyline(in_cut, 4 * u, kBlack, 0.5);
+            pen.canvas().polyline(in_cut, 2 * u, kOutline, 0.95);
+        } else if (!page.height_of.empty() && crossings.size() == 2 && outline.name != "annulus") {
+            pen.canvas().polyline(crossings, 3.5 * u, kBlack, 0.4);
+            pen.canvas().polyline(crossings, 1.6 * u, kOutline, 0.8);
+            for (const Pixel& end : crossings) pen.canvas().disc(end, 2.6 * u, kOutline, 0.9);
+            const Pixel& right = crossings[0].x > crossings[1].x ? crossings[0] : crossings[1];
+            pen.label(right, 8 * u, outline.title, 10 * u, kWhite);
+        }
+    }
+}
+
+/// The perpendicular from a landmark to the annular plane, with its length.
+void draw_height(Pen& pen, const Page& page, const Findings& findings) {
+    const Landmark* landmark = findings.landmark(page.height_of);
+    if (landmark == nullptr || !landmark->position || !findings.annular_plane) return;
+    const Plane& plane = *findings.annular_plane;
+    const double height = dot(subtract(landmark->position->lps_mm, plane.point.lps_mm), plane.normal);
+    const PatientPoint foot{subtract(landmark->position->lps_mm, scale(plane.normal, height))};
+    const int side = static_cast<int>(pen.side());
+    const Pixel top = project(*page.view, side, *landmark->position).pixel;
+    const Pixel bottom = project(*page.view, side, foot).pixel;
+    const Pixel line[2] = {top, bottom};
+    pen.canvas().polyline(line, 3.5 * pen.unit(), kBlack, 0.5);
+    pen.canvas().polyline(line, 1.6 * pen.unit(), kWhite, 0.95);
+    for (const Pixel& end : line) {
+        const Pixel tick[2] = {{end.x - 6 * pen.unit(), end.y}, {end.x + 6 * pen.unit(), end.y}};
+        pen.canvas().polyline(tick, 1.6 * pen.unit(), kWhite, 0.95);
+    }
+    pen.label({(top.x + bottom.x) / 2, (top.y + bottom.y) / 2}, 12 * pen.unit(), fmt::format("{:.1f} mm", height),
+              13 * pen.unit(), kWhite);
+}
+
 void draw_landmarks(Pen& pen, const Page& page, const CtSeries& source, const Findings& findings) {
     const double u = pen.unit();
     const double on_cut_mm = std::max(1.0, page.slice ? source.volume.grid.spacing()[2] / 2 + 1e-6 : 1.0);
@@ -189,16 +194,16 @@ void draw_landmarks(Pen& pen, const Page& page, const CtSeries& source, const Fi
         const double away = std::abs(at.off_mm);
         if (at.pixel.x < 0 || at.pixel.y < 0 || at.pixel.x >= pen.side() || at.pixel.y >= pen.side()) continue;
         if (away > (page.annulus ? 30 : kNearMm)) continue;
-        const Rgb colour = kLandmarkColours[n % kLandmarkColours.size()];
+        const Rgb colour = landmark_colour(n);
         const bool on_cut = away <= on_cut_mm;
         const double radius = (on_cut ? 8 : 5) * u;
         pen.canvas().ring(at.pixel, radius, 4.5 * u, kBlack, 0.55);
         pen.canvas().ring(at.pixel, radius, 2 * u, colour, on_cut ? 1 : 0.75);
         if (on_cut) pen.canvas().disc(at.pixel, 1.8 * u, colour);
         pen.take({at.pixel.x - radius, at.pixel.y - radius, at.pixel.x + radius, at.pixel.y + radius});
-        if (on_cut) marks.push_back({at.pixel, landmark.title, colour});
+        if (on_cut) marks.push_back({at.pixel, short_title(landmark), colour});
         else if (page.annulus) {
-            marks.push_back({at.pixel, fmt::format("{} ({:+.1f} mm)", landmark.title, at.off_mm), colour});
+            marks.push_back({at.pixel, fmt::format("{} ({:+.1f} mm)", short_title(landmark), at.off_mm), colour});
         }
     }
     for (const Mark& mark : marks) pen.label(mark.at, 14 * u, mark.text, 11 * u, mark.colour);
@@ -233,7 +238,7 @@ std::vector<Row> summary_rows(const Findings& findings) {
             const Vec3& p = landmark.position->lps_mm;
             rows.push_back({landmark.title,
                             fmt::format("{:.1f}  {:.1f}  {:.1f}      {:.2f}", p[0], p[1], p[2], landmark.confidence),
-                            kLandmarkColours[n % kLandmarkColours.size()]});
+                            landmark_colour(n)});
         } else {
             const std::string reason = landmark.reason.empty() ? "" : ": " + landmark.reason;
             rows.push_back({landmark.title, "not found" + reason, kGrey});
@@ -292,16 +297,22 @@ Canvas draw_summary(const Page& page, const Findings& findings, int side) {
 
 }  // namespace
 
-Canvas draw_page(const Page& page, const CtSeries& source, const Findings& findings, const Window& window, int side) {
+Rgb landmark_colour(std::size_t n) { return kLandmarkColours[n % kLandmarkColours.size()]; }
+
+Canvas draw_page(const Page& page, const CtSeries& source, const Findings& findings, const Window& window, int side,
+                 double text_scale) {
     if (!page.view) return draw_summary(page, findings, side);
     Canvas canvas = draw_ct(source.volume, *page.view, side, window);
-    Pen pen(canvas, side);
+    Pen pen(canvas, side, text_scale);
     draw_structures(pen, *page.view, findings);
     draw_frame(pen, page, findings);
     draw_directions(pen, *page.view);
     draw_scale_bar(pen, *page.view);
-    if (page.annulus) draw_measurements(pen, findings);
-    else if (findings.annular_plane && !page.slice) draw_annular_line(pen, *page.view, *findings.annular_plane);
+    if (page.lists_annulus) draw_measurements(pen, findings);
+    else if (!page.annulus && findings.annular_plane && !page.slice)
+        draw_annular_line(pen, *page.view, *findings.annular_plane);
+    draw_outlines(pen, page, findings);
+    if (!page.height_of.empty()) draw_height(pen, page, findings);
     draw_landmarks(pen, page, source, findings);
     return canvas;
 }

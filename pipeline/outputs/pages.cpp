@@ -3,13 +3,17 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <tuple>
 
 #include <fmt/format.h>
+
+#include "pipeline/volume/anatomy_names.h"
 
 namespace cardionode {
 namespace {
 
 constexpr double kRootWidthMm = 120;
+constexpr double kLengthwiseWidthMm = 80;
 constexpr double kAnnulusWidthMm = 70;
 
 PatientPoint centre_of_volume(const Grid& grid) {
@@ -130,6 +134,31 @@ void add_landmark_slices(const CtSeries& source, const Findings& findings, const
     std::move(slices.begin(), slices.end(), std::back_inserter(pages));
 }
 
+/// The patient's left as far as it lies in the plane; his back where the plane is a sagittal one.
+Vec3 left_in_plane(const Vec3& normal) {
+    Vec3 left = subtract({1, 0, 0}, scale(normal, normal[0]));
+    if (norm(left) < 0.1) left = subtract({0, 1, 0}, scale(normal, normal[1]));
+    return normalised(left);
+}
+
+/// The cut that holds the annular plane's normal and an ostium. None: the ostium lies above the plane's own point.
+std::optional<Page> lengthwise_page(const Plane& plane, const Landmark& ostium, std::string id, std::string title) {
+    const Vec3 away = subtract(ostium.position->lps_mm, plane.point.lps_mm);
+    const Vec3 sideways = subtract(away, scale(plane.normal, dot(away, plane.normal)));
+    if (norm(sideways) < 2) return std::nullopt;
+    Vec3 right = normalised(sideways);
+    if (dot(right, left_in_plane(plane.normal)) < 0) right = scale(right, -1);
+    Page page;
+    page.id = std::move(id);
+    page.title = std::move(title);
+    page.place = "along the root's axis, through the ostium";
+    // A third of the picture below the plane: the outflow tract; the rest reaches beyond the sinotubular junction.
+    const PatientPoint centre{add(plane.point.lps_mm, scale(plane.normal, kLengthwiseWidthMm / 6))};
+    page.view = View{centre, right, scale(plane.normal, -1), kLengthwiseWidthMm};
+    page.height_of = ostium.name;
+    return page;
+}
+
 }  // namespace
 
 Window choose_window(const CtSeries& source, const Findings& findings) {
@@ -166,16 +195,20 @@ std::vector<Page> plan_pages(const CtSeries& source, const Findings& findings) {
     pages.push_back(summary);
     if (findings.annular_plane) {
         const Vec3 normal = findings.annular_plane->normal;
-        Vec3 left = subtract({1, 0, 0}, scale(normal, normal[0]));
-        if (norm(left) < 0.1) left = subtract({0, 1, 0}, scale(normal, normal[1]));
         Page page;
         page.id = "annulus";
         page.title = "Annular plane";
-        const Vec3 right = normalised(left);
+        const Vec3 right = left_in_plane(normal);
         page.view = View{findings.annular_plane->point, right, cross(normal, right), kAnnulusWidthMm};
         page.place = "through the hinge points, seen from the ventricle";
-        page.annulus = true;
+        page.annulus = page.lists_annulus = true;
         pages.push_back(page);
+        for (const auto& [name, id, title] : {std::tuple{names::kOstiumLeft, "root_left_ostium", "Root, left ostium"},
+                                              {names::kOstiumRight, "root_right_ostium", "Root, right ostium"}}) {
+            const Landmark* ostium = findings.landmark(name);
+            if (ostium == nullptr || !ostium->position) continue;
+            if (auto cut = lengthwise_page(*findings.annular_plane, *ostium, id, title)) pages.push_back(*cut);
+        }
     }
     const auto root = [&](const char* id, const char* title, Vec3 right, const char* axis, std::size_t a) {
         Page page;
@@ -185,8 +218,8 @@ std::vector<Page> plan_pages(const CtSeries& source, const Findings& findings) {
         page.place = fmt::format("{} {:.1f} mm", axis, centre.lps_mm[a]);
         pages.push_back(page);
     };
-    root("coronal", "Coronal through the root", {1, 0, 0}, "y", 1);
-    root("sagittal", "Sagittal through the root", {0, 1, 0}, "x", 0);
+    root("coronal", "Coronal, root", {1, 0, 0}, "y", 1);
+    root("sagittal", "Sagittal, root", {0, 1, 0}, "x", 0);
     const std::size_t before = pages.size();
     add_landmark_slices(source, findings, centre, pages);
     if (const auto k = slice_of_most_calcium(findings)) {
@@ -199,6 +232,24 @@ std::vector<Page> plan_pages(const CtSeries& source, const Findings& findings) {
         pages.push_back(slice_page(source, centre, k, "axial_centre", "No landmark found"));
     }
     return pages;
+}
+
+std::vector<Page> pages_for_report(const CtSeries& source, const Findings& findings, std::size_t most) {
+    const std::vector<Page> all = plan_pages(source, findings);
+    std::vector<Page> chosen;
+    const auto take = [&](auto wanted) {
+        for (const Page& page : all) {
+            const bool taken =
+                std::any_of(chosen.begin(), chosen.end(), [&](const Page& other) { return other.id == page.id; });
+            if (chosen.size() < most && page.view && !taken && wanted(page)) chosen.push_back(page);
+        }
+    };
+    take([](const Page& page) { return page.annulus || !page.height_of.empty(); });
+    if (const auto k = slice_of_most_calcium(findings)) take([&](const Page& page) { return page.slice == *k; });
+    take([](const Page& page) { return !page.slice; });
+    take([](const Page&) { return true; });
+    for (Page& page : chosen) page.lists_annulus = false;
+    return chosen;
 }
 
 Canvas draw_mosaic(const std::vector<Page>& pages, const CtSeries& source, const Findings& findings,

@@ -9,7 +9,7 @@
 
 namespace cardionode {
 
-Result<void> write_png(const Canvas& canvas, const std::filesystem::path& file) {
+std::string encode_png(const Canvas& canvas) {
     png_image image{};
     image.version = PNG_IMAGE_VERSION;
     image.width = static_cast<png_uint_32>(canvas.width());
@@ -21,7 +21,11 @@ Result<void> write_png(const Canvas& canvas, const std::filesystem::path& file) 
         throw std::logic_error(std::string("cannot encode a PNG: ") + image.message);
     }
     bytes.resize(size);
-    return write_file_durably(file, bytes);
+    return bytes;
+}
+
+Result<void> write_png(const Canvas& canvas, const std::filesystem::path& file) {
+    return write_file_durably(file, encode_png(canvas));
 }
 
 }  // namespace cardionode
