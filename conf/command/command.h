@@ -36,6 +36,7 @@ void register_all_commands(CLI::App& app);
 void register_compare_commands(CLI::App& app);   ///< compare distillation, compare frozen-head
 void register_models_commands(CLI::App& app);    ///< models forward, show, export, import
 void register_operator_commands(CLI::App& app);  ///< status, studies, show, retry, check
+void register_predict_commands(CLI::App& app);   ///< predict
 void register_train_commands(CLI::App& app);     ///< train
 void register_phantom_commands(CLI::App& app);   ///< phantom
 void register_evaluate_commands(CLI::App& app);  ///< evaluate

@@ -14,6 +14,7 @@ constexpr int kFailure = 1, kUsage = 2;
 
 void register_all_commands(CLI::App& app) {
     register_operator_commands(app);
+    register_predict_commands(app);
     register_models_commands(app);
     register_train_commands(app);
     register_phantom_commands(app);

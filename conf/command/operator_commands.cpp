@@ -33,11 +33,13 @@ void print(Result<Report> report) {
 void register_operator_commands(CLI::App& app) {
     CLI::App* status = app.add_subcommand("status", "How the node is doing: studies by state, destinations, disk");
     const Options status_options = add_common(*status);
+    add_example(*status, "cardionode status");
     status->callback([status_options] { print(status_report(*status_options)); });
 
     CLI::App* studies = app.add_subcommand("studies", "The studies in the queue, newest first");
     const Options studies_options = add_common(*studies);
     studies->add_option("--newest", studies_options->newest, "How many (default 100)")->check(CLI::Range(1, 1'000'000));
+    add_example(*studies, "cardionode studies --newest 20");
     studies->callback([studies_options] { print(studies_report(*studies_options)); });
 
     CLI::App* show = app.add_subcommand("show", "Everything about one study: result, outputs, what happened");
@@ -66,6 +68,7 @@ void register_operator_commands(CLI::App& app) {
 
     CLI::App* check = app.add_subcommand("check", "Read the settings, name every mistake by line, start nothing");
     const Options check_options = add_common(*check);
+    add_example(*check, "cardionode check --config /etc/cardionode/node.yaml");
     check->callback([check_options] { print(check_report(*check_options)); });
 }
 

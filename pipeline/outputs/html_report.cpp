@@ -4,7 +4,6 @@
 #include <array>
 #include <cmath>
 #include <map>
-#include <optional>
 
 #include <fmt/format.h>
 
@@ -93,11 +92,6 @@ int digits_for(double value) {
 
 std::string value_of(const Measurement& m) {
     return fmt::format("{:.{}f}{}", *m.value, digits_for(*m.value), unit_of(m));
-}
-template <class L>
-std::optional<double> expected_error_of(const L& l) {
-    if constexpr (requires { l.expected_error_mm; }) return l.expected_error_mm;
-    else return std::nullopt;
 }
 std::string plus_minus(const Measurement& m) {
     if (!m.value || !m.uncertainty) return {};
@@ -224,9 +218,8 @@ std::string landmark_table(const Findings& findings) {
             continue;
         }
         const Vec3& p = l.position->lps_mm;
-        const auto expected = expected_error_of(l);
-        any_error = any_error || expected.has_value();
-        const std::string error = expected ? fmt::format("{:.1f}", *expected) : "–";
+        any_error = any_error || l.expected_error_mm.has_value();
+        const std::string error = l.expected_error_mm ? fmt::format("{:.1f}", *l.expected_error_mm) : "–";
         html += fmt::format(
             "<tr><td>{}{}</td><td class=\"n\">{:.1f}</td><td class=\"n\">{:.1f}</td><td "
             "class=\"n\">{:.1f}</td><td class=\"n\">{:.2f}</td><td class=\"n\">{}</td></tr>\n",
