@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <map>
 
 #include <fmt/format.h>
 
@@ -40,7 +39,7 @@ header .right { text-align: right; max-width: 96mm; }
 .warnings { border-left: 1.2mm solid #ffb020; background: #fff6e2; padding: 0.9mm 2.2mm; margin-bottom: 1.6mm; }
 .pictures { display: grid; grid-template-columns: repeat(3, 1fr); gap: 1.4mm; margin-bottom: 1.8mm; }
 .pictures img { width: 100%; display: block; }
-.tables { display: grid; grid-template-columns: 101mm 1fr; gap: 4mm; }
+.tables { display: grid; grid-template-columns: 1fr 1fr 61mm; gap: 3.5mm; }
 table { border-collapse: collapse; width: 100%; }
 th { text-align: left; font-size: 6.8pt; color: #444b54; border-bottom: 0.3mm solid #16191d; padding: 0.2mm 0.8mm; }
 td { padding: 0.22mm 0.8mm; border-bottom: 0.15mm solid #dfe3e8; vertical-align: top; }
@@ -94,7 +93,7 @@ std::string value_of(const Measurement& m) {
     return fmt::format("{:.{}f}{}", *m.value, digits_for(*m.value), unit_of(m));
 }
 std::string plus_minus(const Measurement& m) {
-    if (!m.value || !m.uncertainty) return {};
+    if (!m.value || !m.uncertainty || *m.uncertainty == 0) return {};
     return fmt::format("± {:.{}f}", *m.uncertainty, digits_for(*m.uncertainty));
 }
 
@@ -175,29 +174,73 @@ std::string pictures(const CtSeries& source, const Findings& findings) {
 /// Volumes of structures stand with the legend of the structures.
 bool is_volume(const Measurement& m) { return m.name.ends_with("_volume_ml"); }
 
-std::string measurement_table(const Findings& findings) {
-    std::string rows;
-    std::map<std::string, std::string> without;  // reason -> titles
+/// What a number rests on stands below the tables, under a letter: the same words hold for many of them.
+class Footnotes {
+public:
+    std::string letter(const std::string& text) {
+        if (text.empty()) return {};
+        const auto known = std::find(texts_.begin(), texts_.end(), text);
+        const auto n = static_cast<std::size_t>(known - texts_.begin());
+        if (known == texts_.end()) texts_.push_back(text);
+        return letter(n);
+    }
+    std::string html() const {
+        if (texts_.empty()) return {};
+        std::string text = "<p class=\"s\">";
+        for (std::size_t n = 0; n < texts_.size(); ++n) {
+            text += fmt::format("{}<b>{}</b> {}", n == 0 ? "" : " &ensp;", letter(n), escaped(texts_[n]));
+        }
+        return text + "</p>\n";
+    }
+
+private:
+    static std::string letter(std::size_t n) {
+        const std::string last(1, static_cast<char>('a' + n % 26));
+        return n < 26 ? last : letter(n / 26 - 1) + last;
+    }
+    std::vector<std::string> texts_;
+};
+
+/// Two tables side by side, and the paragraphs below them.
+struct MeasurementTables {
+    std::string left, right, below;
+};
+
+MeasurementTables measurement_tables(const Findings& findings) {
+    std::vector<std::string> rows;
+    Footnotes footnotes;
+    std::vector<std::pair<std::string, std::string>> without;  // reason, titles; in the order of the measurements
     for (const Measurement& m : findings.measurements) {
         if (is_volume(m)) continue;
-        if (!m.value) {
-            std::string& titles = without[m.reason.empty() ? "no reason is known" : m.reason];
-            titles += (titles.empty() ? "" : ", ") + m.title;
+        if (m.value) {
+            rows.push_back(fmt::format(
+                "<tr><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td "
+                "class=\"s\">{}</td></tr>\n",
+                escaped(m.title), escaped(value_of(m)), escaped(plus_minus(m)), footnotes.letter(rests_on(m))));
             continue;
         }
-        rows +=
-            fmt::format("<tr><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"s\">{}</td></tr>\n",
-                        escaped(m.title), escaped(value_of(m)), escaped(plus_minus(m)), escaped(rests_on(m)));
+        const std::string reason = m.reason.empty() ? "no reason is known" : m.reason;
+        auto known = std::find_if(without.begin(), without.end(), [&](const auto& w) { return w.first == reason; });
+        if (known == without.end()) without.emplace_back(reason, m.title);
+        else known->second += ", " + m.title;
     }
-    std::string html = "<h2>Measurements</h2>\n";
-    if (!rows.empty()) {
-        html += "<table><tr><th>what</th><th class=\"n\">value</th><th class=\"n\">±</th><th>rests on</th></tr>\n" +
-                rows + "</table>\n";
-    }
+    MeasurementTables tables;
+    const auto table = [&](const char* title, std::size_t first, std::size_t last) {
+        std::string html = fmt::format("<h2>{}</h2>\n", title);
+        if (first == last) return html;
+        html += "<table><tr><th>what</th><th class=\"n\">value</th><th class=\"n\">±</th><th></th></tr>\n";
+        for (std::size_t n = first; n < last; ++n) html += rows[n];
+        return html + "</table>\n";
+    };
+    const std::size_t half = (rows.size() + 1) / 2;
+    tables.left = table("Measurements", 0, half);
+    tables.right = table("&nbsp;", half, rows.size());
+    if (!rows.empty()) tables.below = "<p class=\"s\">± one standard deviation. Rests on:</p>" + footnotes.html();
     for (const auto& [reason, titles] : without) {
-        html += fmt::format("<p class=\"s\"><b>Not measured</b> ({}): {}.</p>\n", escaped(reason), escaped(titles));
+        tables.below +=
+            fmt::format("<p class=\"s\"><b>Not measured</b> ({}): {}.</p>\n", escaped(reason), escaped(titles));
     }
-    return html;
+    return tables;
 }
 
 std::string swatch(const char* form, const Rgb& c) {
@@ -214,7 +257,7 @@ std::string landmark_table(const Findings& findings) {
         const Landmark& l = findings.landmarks[n];
         if (!l.position) {
             html += fmt::format("<tr class=\"no\"><td>{}</td><td colspan=\"5\" class=\"s\">not found{}</td></tr>\n",
-                                escaped(l.title), l.reason.empty() ? "" : ": " + escaped(l.reason));
+                                escaped(short_title(l)), l.reason.empty() ? "" : ": " + escaped(l.reason));
             continue;
         }
         const Vec3& p = l.position->lps_mm;
@@ -223,7 +266,7 @@ std::string landmark_table(const Findings& findings) {
         html += fmt::format(
             "<tr><td>{}{}</td><td class=\"n\">{:.1f}</td><td class=\"n\">{:.1f}</td><td "
             "class=\"n\">{:.1f}</td><td class=\"n\">{:.2f}</td><td class=\"n\">{}</td></tr>\n",
-            swatch("dot", landmark_colour(n)), escaped(l.title), p[0], p[1], p[2], l.confidence, error);
+            swatch("dot", landmark_colour(n)), escaped(short_title(l)), p[0], p[1], p[2], l.confidence, error);
     }
     html += "</table>\n";
     if (any_error) {
@@ -289,8 +332,9 @@ std::string html_report(const CtSeries& source, const Findings& findings, const 
         html += "</div>\n";
     }
     html += pictures(source, findings);
-    html += "<section class=\"tables\"><div>\n" + measurement_table(findings) + "</div><div>\n" +
-            landmark_table(findings) + structure_table(findings) + "</div></section>\n";
+    const MeasurementTables measured = measurement_tables(findings);
+    html += "<section class=\"tables\"><div>\n" + measured.left + "</div><div>\n" + measured.right + "</div><div>\n" +
+            landmark_table(findings) + structure_table(findings) + "</div></section>\n" + measured.below;
     html += fmt::format(
         "<footer>cardionode {} · weights SHA-256 {}{}{} · coordinates: DICOM patient axes (L left, P back, "
         "S head)</footer>\n</body></html>\n",

@@ -25,17 +25,6 @@ constexpr std::array<Rgb, 8> kLandmarkColours = {{{90, 225, 110},
                                                   {200, 200, 255}}};
 constexpr double kNearMm = 5;  ///< points this far off the cut still show, faintly
 
-/// On pictures the names that planners use; a point that they have no name for keeps its title.
-std::string short_title(const Landmark& landmark) {
-    static const std::map<std::string_view, const char*> kShort = {
-        {names::kHingeRight, "RCC nadir"},       {names::kHingeLeft, "LCC nadir"},
-        {names::kHingeNoncoronary, "NCC nadir"}, {names::kOstiumRight, "RCA ostium"},
-        {names::kOstiumLeft, "LCA ostium"},      {names::kSeptumUpper, "MS upper"},
-        {names::kSeptumLower, "MS lower"}};
-    const auto known = kShort.find(landmark.name);
-    return known == kShort.end() ? landmark.title : known->second;
-}
-
 std::string with_unit(const Measurement& measurement) {
     const std::string unit =
         measurement.unit.value == "1" || measurement.unit.value.starts_with("{") ? "" : " " + measurement.unit.value;
@@ -296,6 +285,16 @@ Canvas draw_summary(const Page& page, const Findings& findings, int side) {
 }
 
 }  // namespace
+
+std::string short_title(const Landmark& landmark) {
+    static const std::map<std::string_view, const char*> kShort = {
+        {names::kHingeRight, "RCC nadir"},       {names::kHingeLeft, "LCC nadir"},
+        {names::kHingeNoncoronary, "NCC nadir"}, {names::kOstiumRight, "RCA ostium"},
+        {names::kOstiumLeft, "LCA ostium"},      {names::kSeptumUpper, "MS upper"},
+        {names::kSeptumLower, "MS lower"}};
+    const auto known = kShort.find(landmark.name);
+    return known == kShort.end() ? landmark.title : known->second;
+}
 
 Rgb landmark_colour(std::size_t n) { return kLandmarkColours[n % kLandmarkColours.size()]; }
 

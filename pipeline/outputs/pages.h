@@ -39,6 +39,9 @@ std::vector<Page> plan_pages(const CtSeries& source, const Findings& findings);
 Canvas draw_page(const Page& page, const CtSeries& source, const Findings& findings, const Window& window, int side,
                  double text_scale = 1);
 
+/// "RCC nadir": the name that planners use and pictures show; a point that has none keeps its title.
+std::string short_title(const Landmark& landmark);
+
 /// The colour of the n-th of Findings::landmarks in every picture.
 Rgb landmark_colour(std::size_t n);
 
