@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cctype>
 #include <sstream>
 
@@ -36,11 +37,16 @@ TEST(Help, EveryCommandSaysWhatItIsForAndGivesAnExample) {
         const std::string footer = command.get_footer();
         EXPECT_THAT(footer, HasSubstr("Example"));
         EXPECT_THAT(footer, HasSubstr(words));
-        // The options of the example are options of the command.
-        std::istringstream example(footer);
-        for (std::string word; example >> word;) {
-            if (word.size() < 2 || word[0] != '-' || (word[1] != '-' && !std::isalpha(word[1]))) continue;
-            EXPECT_NE(command.get_option_no_throw(word.substr(0, word.find('='))), nullptr) << word;
+        // The options of the example are options of the command. Other commands may stand before or after it.
+        std::size_t at = 0;
+        while ((at = footer.find(words + " ", at)) != std::string::npos) {
+            const std::size_t begin = at + words.size();
+            at = std::min(footer.find("cardionode ", begin), footer.find("; ", begin));
+            std::istringstream example(footer.substr(begin, at == std::string::npos ? at : at - begin));
+            for (std::string word; example >> word;) {
+                if (word.size() < 2 || word[0] != '-' || (word[1] != '-' && !std::isalpha(word[1]))) continue;
+                EXPECT_NE(command.get_option_no_throw(word.substr(0, word.find('='))), nullptr) << word;
+            }
         }
         for (const CLI::Option* option : command.get_options()) {
             EXPECT_FALSE(option->get_description().empty()) << option->get_name();
