@@ -37,7 +37,8 @@ header .right { text-align: right; max-width: 96mm; }
 .tile i { font-style: normal; color: #444b54; font-size: 6.8pt; display: block; white-space: nowrap; }
 .none b { color: #8b929c; }
 .warnings { border-left: 1.2mm solid #ffb020; background: #fff6e2; padding: 0.9mm 2.2mm; margin-bottom: 1.6mm; }
-.pictures { display: grid; grid-template-columns: repeat(3, 1fr); gap: 1.4mm; margin-bottom: 1.8mm; }
+.pictures { display: grid; grid-template-columns: repeat(3, 58mm); justify-content: space-between; row-gap: 1.4mm;
+  margin-bottom: 1.8mm; }
 .pictures img { width: 100%; display: block; }
 .tables { display: grid; grid-template-columns: 1fr 1fr 61mm; gap: 3.5mm; }
 table { border-collapse: collapse; width: 100%; }
@@ -186,7 +187,7 @@ public:
     }
     std::string html() const {
         if (texts_.empty()) return {};
-        std::string text = "<p class=\"s\">";
+        std::string text = "<p class=\"s\">± one standard deviation. Rests on: ";
         for (std::size_t n = 0; n < texts_.size(); ++n) {
             text += fmt::format("{}<b>{}</b> {}", n == 0 ? "" : " &ensp;", letter(n), escaped(texts_[n]));
         }
@@ -201,22 +202,23 @@ private:
     std::vector<std::string> texts_;
 };
 
-/// Two tables side by side, and the paragraphs below them.
+/// Tables side by side, and the paragraphs below them. Calcium stands apart, in the column with the most room.
 struct MeasurementTables {
-    std::string left, right, below;
+    std::string left, right, calcium, below;
 };
 
 MeasurementTables measurement_tables(const Findings& findings) {
-    std::vector<std::string> rows;
+    std::vector<std::string> rows, calcium;
     Footnotes footnotes;
     std::vector<std::pair<std::string, std::string>> without;  // reason, titles; in the order of the measurements
     for (const Measurement& m : findings.measurements) {
         if (is_volume(m)) continue;
         if (m.value) {
-            rows.push_back(fmt::format(
-                "<tr><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td "
-                "class=\"s\">{}</td></tr>\n",
-                escaped(m.title), escaped(value_of(m)), escaped(plus_minus(m)), footnotes.letter(rests_on(m))));
+            (m.name.starts_with("valve_calcium") ? calcium : rows)
+                .push_back(fmt::format("<tr><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td "
+                                       "class=\"s\">{}</td></tr>\n",
+                                       escaped(m.title), escaped(value_of(m)), escaped(plus_minus(m)),
+                                       footnotes.letter(rests_on(m))));
             continue;
         }
         const std::string reason = m.reason.empty() ? "no reason is known" : m.reason;
@@ -225,17 +227,18 @@ MeasurementTables measurement_tables(const Findings& findings) {
         else known->second += ", " + m.title;
     }
     MeasurementTables tables;
-    const auto table = [&](const char* title, std::size_t first, std::size_t last) {
+    const auto table = [](const char* title, const std::vector<std::string>& all, std::size_t first, std::size_t last) {
         std::string html = fmt::format("<h2>{}</h2>\n", title);
         if (first == last) return html;
         html += "<table><tr><th>what</th><th class=\"n\">value</th><th class=\"n\">±</th><th></th></tr>\n";
-        for (std::size_t n = first; n < last; ++n) html += rows[n];
+        for (std::size_t n = first; n < last; ++n) html += all[n];
         return html + "</table>\n";
     };
     const std::size_t half = (rows.size() + 1) / 2;
-    tables.left = table("Measurements", 0, half);
-    tables.right = table("&nbsp;", half, rows.size());
-    if (!rows.empty()) tables.below = "<p class=\"s\">± one standard deviation. Rests on:</p>" + footnotes.html();
+    tables.left = table("Measurements", rows, 0, half);
+    tables.right = table("&nbsp;", rows, half, rows.size());
+    if (!calcium.empty()) tables.calcium = table("Calcium", calcium, 0, calcium.size());
+    if (!rows.empty() || !calcium.empty()) tables.below = footnotes.html();
     for (const auto& [reason, titles] : without) {
         tables.below +=
             fmt::format("<p class=\"s\"><b>Not measured</b> ({}): {}.</p>\n", escaped(reason), escaped(titles));
@@ -334,7 +337,8 @@ std::string html_report(const CtSeries& source, const Findings& findings, const 
     html += pictures(source, findings);
     const MeasurementTables measured = measurement_tables(findings);
     html += "<section class=\"tables\"><div>\n" + measured.left + "</div><div>\n" + measured.right + "</div><div>\n" +
-            landmark_table(findings) + structure_table(findings) + "</div></section>\n" + measured.below;
+            landmark_table(findings) + structure_table(findings) + measured.calcium + "</div></section>\n" +
+            measured.below;
     html += fmt::format(
         "<footer>cardionode {} · weights SHA-256 {}{}{} · coordinates: DICOM patient axes (L left, P back, "
         "S head)</footer>\n</body></html>\n",
