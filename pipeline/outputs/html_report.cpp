@@ -37,7 +37,7 @@ header .right { text-align: right; max-width: 96mm; }
 .tile i { font-style: normal; color: #444b54; font-size: 6.8pt; display: block; white-space: nowrap; }
 .none b { color: #8b929c; }
 .warnings { border-left: 1.2mm solid #ffb020; background: #fff6e2; padding: 0.9mm 2.2mm; margin-bottom: 1.6mm; }
-.pictures { display: grid; grid-template-columns: repeat(3, 58mm); justify-content: space-between; row-gap: 1.4mm;
+.pictures { display: grid; grid-template-columns: repeat(3, 56mm); justify-content: space-between; row-gap: 1.4mm;
   margin-bottom: 1.8mm; }
 .pictures img { width: 100%; display: block; }
 .tables { display: grid; grid-template-columns: 1fr 1fr 61mm; gap: 3.5mm; }
@@ -208,12 +208,13 @@ struct MeasurementTables {
 };
 
 MeasurementTables measurement_tables(const Findings& findings) {
-    std::vector<std::string> rows, calcium;
+    std::vector<std::string> rows, titles_of_rows, calcium;
     Footnotes footnotes;
     std::vector<std::pair<std::string, std::string>> without;  // reason, titles; in the order of the measurements
     for (const Measurement& m : findings.measurements) {
         if (is_volume(m)) continue;
         if (m.value) {
+            if (!m.name.starts_with("valve_calcium")) titles_of_rows.push_back(m.title);
             (m.name.starts_with("valve_calcium") ? calcium : rows)
                 .push_back(fmt::format("<tr><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td "
                                        "class=\"s\">{}</td></tr>\n",
@@ -234,7 +235,11 @@ MeasurementTables measurement_tables(const Findings& findings) {
         for (std::size_t n = first; n < last; ++n) html += all[n];
         return html + "</table>\n";
     };
-    const std::size_t half = (rows.size() + 1) / 2;
+    // Half of the lines, not of the rows: a long title takes two.
+    const auto lines = [](const std::string& title) { return 1 + title.size() / 31; };
+    std::size_t all_lines = 0, half = 0;
+    for (const std::string& title : titles_of_rows) all_lines += lines(title);
+    for (std::size_t sum = 0; half < rows.size() && 2 * sum < all_lines; ++half) sum += lines(titles_of_rows[half]);
     tables.left = table("Measurements", rows, 0, half);
     tables.right = table("&nbsp;", rows, half, rows.size());
     if (!calcium.empty()) tables.calcium = table("Calcium", calcium, 0, calcium.size());
@@ -283,6 +288,9 @@ std::string landmark_table(const Findings& findings) {
 std::string structure_table(const Findings& findings) {
     std::string html;
     for (const SegmentGroup& group : findings.groups) {
+        const bool any = std::any_of(group.segments.begin(), group.segments.end(),
+                                     [](const Segment& s) { return s.volume_ml.has_value(); });
+        if (!any) continue;  // the measurements say what was looked for
         html += fmt::format("<h2>{}</h2>\n<p class=\"s\">", escaped(group.title));
         bool first = true;
         for (const Segment& s : group.segments) {

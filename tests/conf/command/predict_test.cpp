@@ -13,7 +13,7 @@
 #include "conf/command/shipped.h"
 #include "models/bundle.h"
 #include "pipeline/read/nifti.h"
-#include "tests/pipeline/outputs/synthetic_ct.h"
+#include "tests/support/synthetic_ct.h"
 #include "tests/support/temporary_folder.h"
 
 namespace cardionode {
@@ -26,14 +26,34 @@ using ::testing::StartsWith;
 
 const fs::path kQuickBundle = fs::path(CARDIONODE_SOURCE_DIR) / "tests/data/quick_bundle";
 
-/// Large enough for the rules of a series, small enough for seconds.
-test::CtShape shape() {
-    test::CtShape shape;
-    shape.columns = 52;
-    shape.rows = 50;
-    shape.slices = 42;
-    shape.spacing = {2.5, 2.5, 2.5};
-    return shape;
+/// A warm ball in air: large enough for the rules of a series, small enough for seconds.
+std::vector<StudyFile> write_ball(const fs::path& folder) {
+    test::SyntheticSlice first;
+    first.position = {-63.75, -181.25, 40};
+    first.columns = 52;
+    first.rows = 50;
+    first.spacing = {2.5, 2.5};
+    first.thickness = 2.5;
+    return test::write_slices(folder, test::stack(42, 2.5, first), [](const Vec3& p) {
+        const double r = norm(subtract(p, {3, -118, 90}));
+        return r < 40 ? 350.0 : r < 58 ? 40.0 : -1000.0;
+    });
+}
+
+/// A copy of the series with attributes changed in every file.
+void copy_series(const fs::path& from, const fs::path& to, const std::vector<std::pair<DcmTagKey, std::string>>& with) {
+    fs::create_directories(to);
+    for (const auto& entry : fs::directory_iterator(from)) {
+        DcmFileFormat file;
+        ASSERT_TRUE(file.loadFile(entry.path().c_str()).good());
+        for (const auto& [tag, value] : with) {
+            ASSERT_TRUE(file.getDataset()->putAndInsertString(tag, value.c_str()).good());
+            if (tag == DCM_SOPClassUID) {
+                ASSERT_TRUE(file.getMetaInfo()->putAndInsertString(DCM_MediaStorageSOPClassUID, value.c_str()).good());
+            }
+        }
+        ASSERT_TRUE(file.saveFile((to / entry.path().filename()).c_str()).good());
+    }
 }
 
 class Predict : public ::testing::Test {
@@ -41,8 +61,12 @@ protected:
     /// One CT for all tests of this program, as DICOM and as NIfTI.
     static void SetUpTestSuite() {
         files_ = new test::TemporaryFolder();
-        const CtSeries series = test::write_ct(*files_ / "dicom", shape());
-        ASSERT_TRUE(write_nifti(series.volume, *files_ / "ct.nii.gz").ok());
+        fs::create_directory(*files_ / "raw");
+        const auto series = read_study(write_ball(*files_ / "raw"), SeriesSettings{});
+        ASSERT_TRUE(series.ok()) << series.error().message;
+        ASSERT_TRUE(write_nifti(series->volume, *files_ / "ct.nii.gz").ok());
+        copy_series(*files_ / "raw", *files_ / "dicom",
+                    {{DCM_SpecificCharacterSet, "ISO_IR 100"}, {DCM_PatientName, "Phantom^J\xF6rg"}});
     }
     static void TearDownTestSuite() { delete files_; }
     static fs::path dicom() { return *files_ / "dicom"; }
@@ -220,22 +244,6 @@ TEST_F(Predict, ADamagedNiftiIsRefused) {
     thick.voxels[7] = 500;
     ASSERT_TRUE(write_nifti(thick, folder_ / "thick.nii").ok());
     EXPECT_THAT(refusal(options(folder_ / "thick.nii")).message, HasSubstr("5.0 mm long; at most 3.0 mm are useful"));
-}
-
-/// A copy of the series with attributes changed in every file.
-void copy_series(const fs::path& from, const fs::path& to, const std::vector<std::pair<DcmTagKey, std::string>>& with) {
-    fs::create_directories(to);
-    for (const auto& entry : fs::directory_iterator(from)) {
-        DcmFileFormat file;
-        ASSERT_TRUE(file.loadFile(entry.path().c_str()).good());
-        for (const auto& [tag, value] : with) {
-            ASSERT_TRUE(file.getDataset()->putAndInsertString(tag, value.c_str()).good());
-            if (tag == DCM_SOPClassUID) {
-                ASSERT_TRUE(file.getMetaInfo()->putAndInsertString(DCM_MediaStorageSOPClassUID, value.c_str()).good());
-            }
-        }
-        ASSERT_TRUE(file.saveFile((to / entry.path().filename()).c_str()).good());
-    }
 }
 
 TEST_F(Predict, ImagesThatAreNoCtAreRefused) {
