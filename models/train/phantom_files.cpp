@@ -35,7 +35,8 @@ template <class Voxel>
 Result<void> write_nifti(const PhantomGrid& grid, const std::vector<Voxel>& voxels, std::int16_t type,
                          const std::filesystem::path& file) {
     std::string bytes(352, 0);
-    const auto put = [&](std::size_t at, auto value) { std::memcpy(bytes.data() + at, &value, sizeof value); };
+    // By reference: by value an array would become a pointer.
+    const auto put = [&](std::size_t at, const auto& value) { std::memcpy(bytes.data() + at, &value, sizeof value); };
     put(0, std::int32_t{348});
     const std::int16_t dim[8] = {3,
                                  static_cast<std::int16_t>(grid.size[2]),

@@ -1,4 +1,5 @@
 // One command from images to a report: the real CTA as DICOM and as NIfTI, and a full disk.
+#include <array>
 #include <csignal>
 
 #include <nlohmann/json.hpp>
@@ -47,6 +48,38 @@ TEST(PredictFlow, TheRealCtaFromDicomAndFromNifti) {
     EXPECT_TRUE(kinds.contains("key"));
     EXPECT_EQ(fs::exists(folder / "dicom" / "heart.nii.gz"), kinds.contains("seg"));
     EXPECT_FALSE(fs::exists(folder / "nifti" / "dicom"));
+}
+
+TEST(PredictFlow, APhantomIsReadAsItWasDrawn) {
+    const TemporaryFolder folder;
+    const Finished drawn = run({program("cardionode"), "phantom", "--seed", "7", "--size", "64", "--spacing", "2.5",
+                                "--out", (folder / "phantom").string()},
+                               seconds(200));
+    ASSERT_TRUE(drawn.ok()) << drawn.errors;
+    std::vector<std::string> warnings;
+    const auto ct = read_nifti_ct(folder / "phantom" / "ct.nii.gz", &warnings);
+    ASSERT_TRUE(ct.ok()) << ct.error().message;
+    EXPECT_TRUE(warnings.empty()) << warnings.front();
+    EXPECT_EQ(ct->grid.voxel_count(), 64 * 64 * 64);
+    // Points lie in the blood of the root, or at its border.
+    const auto heart = read_nifti_labels(folder / "phantom" / "heart.nii.gz");
+    ASSERT_TRUE(heart.ok()) << heart.error().message;
+    EXPECT_TRUE(heart->grid.same_as(ct->grid));
+    const auto json = nlohmann::json::parse(read_file(folder / "phantom" / "phantom.json").value());
+    for (const auto& point : json["points"]) {
+        const auto p = point["lps_mm"].get<std::array<double, 3>>();
+        const auto voxel = heart->grid.nearest_voxel({{p[0], p[1], p[2]}});
+        ASSERT_TRUE(voxel) << point["name"];
+        bool near_heart = false;
+        for (std::int64_t dk = -1; dk <= 1; ++dk)
+            for (std::int64_t dj = -1; dj <= 1; ++dj)
+                for (std::int64_t di = -1; di <= 1; ++di) {
+                    const VoxelIndex near{{voxel->ijk[0] + di, voxel->ijk[1] + dj, voxel->ijk[2] + dk}};
+                    near_heart = near_heart || (heart->grid.contains(near) && heart->at(near) != 0);
+                }
+        EXPECT_TRUE(near_heart) << point["name"];
+    }
+    EXPECT_TRUE(run(predict(folder / "phantom" / "ct.nii.gz", folder / "out"), seconds(200)).ok());
 }
 
 TEST(PredictFlow, AFullDiskLeavesNothing) {
