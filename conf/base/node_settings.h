@@ -62,7 +62,7 @@ struct SeriesSettings {
 };
 
 struct PipelineSettings {
-    std::filesystem::path bundle = "/usr/share/cardionode/bundles/heart-unet12-2mm";
+    std::filesystem::path bundle = "/usr/share/cardionode/bundles/heart-root-unet16";
     std::string device = "auto";  ///< auto | cuda | cuda:N | cpu
     bool mixed_precision = true;
     int threads = 0;

@@ -52,7 +52,7 @@ void add_phantoms(CLI::App& evaluate) {
     command->add_option("--device", options->device, "cpu (default), cuda or cuda:N");
     command->add_option("--shapes", options->shapes, "Folder of the phantoms' sources");
     add_example(*command,
-                "cardionode evaluate phantoms --bundle models/bundles/heart-unet12-2mm --count 200 --jobs 2 --out "
+                "cardionode evaluate phantoms --bundle models/bundles/heart-root-unet16 --count 200 --jobs 2 --out "
                 "/tmp/evaluation\n"
                 "  Ctrl-C ends after the case at hand; the same line goes on where it stopped.");
     command->callback([options] {
@@ -96,7 +96,7 @@ void add_reference(CLI::App& evaluate) {
     command->add_option("--threads", options->threads, "CPU threads; 0 (default): all cores")
         ->check(CLI::Range(0, 256));
     add_example(*command,
-                "cardionode evaluate reference --bundle models/bundles/heart-unet12-2mm --ct cta/cta.nii.gz --truth "
+                "cardionode evaluate reference --bundle models/bundles/heart-root-unet16 --ct cta/cta.nii.gz --truth "
                 "cta");
     command->callback([options] { finish(evaluate_reference(*options)); });
 }

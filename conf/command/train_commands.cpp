@@ -37,9 +37,9 @@ void add_train(CLI::App& app) {
     command->add_option("--bundle", options->bundle, "Bundle folder with a manifest.yaml: a finished run goes into it");
     command->add_option("--record", options->record, "KEY VALUE pairs for the bundle's training record");
     add_example(*command,
-                "cardionode train --config models/bundles/heart-unet12-2mm/recipe.yaml --out /tmp/run\n"
+                "cardionode train --config models/bundles/heart-root-unet16/recipe.yaml --out /tmp/run\n"
                 "  Ctrl-C writes a checkpoint and ends; the same line with --resume goes on.\n"
-                "  cardionode train --config RECIPE --out /tmp/calc --from models/bundles/heart-unet12-2mm \\\n"
+                "  cardionode train --config RECIPE --out /tmp/calc --from models/bundles/heart-root-unet16 \\\n"
                 "      --freeze-backbone --head calc");
     add_train_tools(*command);
     command->require_subcommand(0, 1);

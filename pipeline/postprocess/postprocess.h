@@ -19,8 +19,9 @@ struct PostprocessRules {
     /// Myocardium, ventricles and atria together. A normal adult heart has 450..900 ml, dilated ones up to about 2 l,
     /// a child's or a partly covered one less.
     double min_heart_ml = 150, max_heart_ml = 2500;
-    /// Median HU of left ventricle and aorta together: unenhanced blood has 30..60 HU, a CTA 250..500.
-    double min_contrast_hu = 150;
+    /// Median HU of left ventricle and aorta together: unenhanced blood has 30..70 HU, a CTA 250..500, a late or thinly
+    /// enhanced scan 100..200, on which the root can still be seen.
+    double min_contrast_hu = 100;
     RootLimits root;
 };
 

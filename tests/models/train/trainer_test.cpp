@@ -457,7 +457,7 @@ validation_phantoms: 2
 
 TEST(BundleExport, WritesWhatLoadsAndKeepsTheOldOneOtherwise) {
     test::TemporaryFolder folder;
-    const std::filesystem::path shipped = CARDIONODE_SOURCE_DIR "/models/bundles/heart-unet12-2mm";
+    const std::filesystem::path shipped = CARDIONODE_SOURCE_DIR "/models/bundles/heart-root-unet16";
     Result<Bundle> bundle = load_bundle(shipped);
     ASSERT_TRUE(bundle.ok()) << bundle.error().message;
     for (const PhantomHead& head : phantom_heads()) {  // what other parts of the node ask for by name

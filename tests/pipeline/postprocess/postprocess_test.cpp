@@ -121,6 +121,15 @@ TEST(Postprocess, APerfectPredictionGivesAllPointsTheHeartAndTheCalcium) {
     EXPECT_EQ(done->calcium_threshold_hu, 850);
 }
 
+TEST(Postprocess, AWeakContrastIsStillContrastAndDenseUnenhancedBloodIsNot) {
+    const auto weak = postprocess(contrast_ct(120), prediction(), manifest(), {});
+    ASSERT_TRUE(weak.ok());
+    EXPECT_TRUE(weak->findings.landmarks[0].position) << weak->findings.landmarks[0].reason;
+    const auto dense = postprocess(contrast_ct(75), prediction(), manifest(), {});
+    ASSERT_TRUE(dense.ok());
+    EXPECT_FALSE(dense->findings.landmarks[0].position);
+}
+
 TEST(Postprocess, WithoutContrastAgentTheRootIsNotReportedAndTheReasonIsSaid) {
     const auto done = postprocess(contrast_ct(45), prediction(), manifest(), {});
     ASSERT_TRUE(done);
