@@ -1,6 +1,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "models/autocast.h"
 #include "models/network.h"
 #include "tests/support/temporary_folder.h"
 
@@ -72,6 +73,41 @@ TEST_P(EachNetwork, ComesBackFromItsFileWithTheSameOutputs) {
     for (std::size_t h = 0; h < options.heads.size(); ++h) {
         EXPECT_TRUE(torch::equal((*other)->forward(input)[h].levels[0], network->forward(input)[h].levels[0]));
     }
+}
+
+TEST_P(EachNetwork, LearnsInMixedPrecisionOnTheCpu) {
+    const auto network = made(options);
+    const torch::Tensor whole = network->forward(input)[0].levels[0];
+    torch::Tensor mixed;
+    {
+        const AutocastScope scope(torch::kCPU, torch::kBFloat16);
+        mixed = network->forward(input)[0].levels[0].to(torch::kFloat);
+    }
+    EXPECT_FALSE(torch::equal(mixed, whole)) << "bfloat16 rounds";
+    EXPECT_LT((mixed - whole).abs().mean().item<double>(), 0.05 * whole.abs().mean().item<double>() + 0.02);
+    torch::log_softmax(mixed, 1).select(1, 1).mean().neg().backward();
+    for (const auto& item : network->named_parameters()) {
+        if (!item.value().grad().defined()) continue;
+        EXPECT_EQ(item.value().grad().scalar_type(), torch::kFloat) << item.key();
+        EXPECT_TRUE(torch::isfinite(item.value().grad()).all().item<bool>()) << item.key();
+    }
+}
+
+TEST_P(EachNetwork, TakesWhatATrainingScriptSavedBesideOtherThings) {
+    const auto network = made(options), other = made(options);
+    for (torch::Tensor& p : other->parameters()) p.detach().zero_();
+    NamedTensors saved;
+    for (const auto& [name, tensor] : state_of(*network)) {
+        saved["state_dict.module." + name] = tensor;
+        saved["optimizer.state.0.exp_avg"] = tensor;
+    }
+    saved["state_dict.module.fed_task"] = torch::tensor(0.0);
+    const Result<void> loaded = load_state(*other, saved);
+    ASSERT_TRUE(loaded.ok()) << loaded.error().message;
+    for (const auto& [name, tensor] : state_of(*network)) EXPECT_TRUE(torch::equal(tensor, state_of(*other).at(name)));
+    const auto shape = infer_network_options(options.architecture.type, saved);
+    ASSERT_TRUE(shape.ok()) << shape.error().message;
+    EXPECT_EQ(shape->heads.size(), 2u);
 }
 
 INSTANTIATE_TEST_SUITE_P(Architectures, EachNetwork, ::testing::Values(&small_unet, &small_swin),

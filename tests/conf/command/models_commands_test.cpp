@@ -5,6 +5,8 @@
 #include "conf/base/hash.h"
 #include "conf/command/command.h"
 #include "models/network.h"
+#include "models/weights/checkpoint.h"
+#include "models/weights/checkpoint_write.h"
 #include "tests/support/temporary_folder.h"
 
 namespace cardionode {
@@ -173,6 +175,38 @@ TEST(ShowCommand, PrintsTheManifestAndRefusesOtherWeights) {
     EXPECT_EQ(bad.code, 2);
     EXPECT_THAT(bad.err, HasSubstr("sha256: expected " + m.weights.sha256));
     EXPECT_EQ(run({"models", "show", folder / "none"}).code, 2);
+}
+
+TEST_F(ForwardCommand, ImportsAndExportsCheckpoints) {
+    OrderedTensors teacher;  // as torch.save has it, with the prefix of a parallel wrapper
+    for (const auto& item : network->named_parameters()) teacher.emplace_back("module." + item.key(), item.value());
+    ASSERT_TRUE(write_checkpoint(folder / "teacher.pt", teacher).ok());
+    const Outcome imported = run({"models", "import", folder / "teacher.pt", "--architecture", "plain_conv_unet", "-o",
+                                  folder / "w.safetensors"});
+    ASSERT_EQ(imported.code, 0) << imported.err;
+    EXPECT_THAT(imported.out, HasSubstr("features 4 6 8"));
+    const auto weights = read_safetensors(folder / "w.safetensors");
+    ASSERT_TRUE(weights.ok());
+    for (const auto& [name, tensor] : state_of(*network)) EXPECT_TRUE(torch::equal(tensor, weights->tensors.at(name)));
+    const Outcome wrong = run(
+        {"models", "import", folder / "teacher.pt", "--architecture", "swin_unetr", "-o", folder / "x.safetensors"});
+    EXPECT_EQ(wrong.code, 2);
+    EXPECT_THAT(wrong.err, HasSubstr("not a swin_unetr"));
+    EXPECT_FALSE(std::filesystem::exists(folder / "x.safetensors"));
+
+    const auto bundle = std::filesystem::path(CARDIONODE_SOURCE_DIR) / "tests/data/quick_bundle";
+    for (const char* format : {"pt", "safetensors"}) {
+        const Outcome exported = run({"models", "export", "--bundle", bundle, "--format", format, "-o",
+                                      folder / ("bundle." + std::string(format))});
+        ASSERT_EQ(exported.code, 0) << exported.err;
+        const auto loaded = load_bundle(bundle);
+        auto original = make_network(network_options(loaded->manifest)).value();
+        ASSERT_TRUE(load_weights(*original, loaded->weights_file()).ok());
+        const auto back = read_weights(folder / ("bundle." + std::string(format)));
+        ASSERT_TRUE(back.ok()) << back.error().message;
+        for (const auto& [name, tensor] : state_of(*original))
+            EXPECT_TRUE(torch::equal(tensor, back->at(name))) << name;
+    }
 }
 
 }  // namespace
