@@ -15,15 +15,16 @@ namespace cardionode {
 namespace {
 
 constexpr double kInfinite = std::numeric_limits<double>::infinity();
-constexpr Rgb kInk = {40, 40, 40}, kGrid = {225, 225, 225}, kPaper = {255, 255, 255}, kFrame = {120, 120, 120};
-constexpr std::array<Rgb, 8> kColours = {{{31, 119, 180},
-                                          {214, 39, 40},
-                                          {44, 160, 44},
-                                          {255, 127, 14},
-                                          {148, 103, 189},
-                                          {140, 86, 75},
-                                          {23, 150, 170},
-                                          {100, 100, 100}}};
+// Light on dark: the canvas gives text a dark rim.
+constexpr Rgb kInk = {225, 225, 225}, kGrid = {58, 61, 66}, kPaper = {24, 26, 30}, kFrame = {140, 140, 140};
+constexpr std::array<Rgb, 8> kColours = {{{90, 170, 255},
+                                          {255, 110, 100},
+                                          {110, 210, 110},
+                                          {255, 180, 70},
+                                          {190, 150, 250},
+                                          {210, 160, 130},
+                                          {80, 215, 215},
+                                          {200, 200, 200}}};
 
 void add_validation(const nlohmann::json& json, double step, std::map<std::string, Curve>& dice,
                     std::map<std::string, Curve>& mm) {
@@ -94,7 +95,7 @@ void draw(Canvas& canvas, Panel p, double last_step) {
             p.low = std::min(p.low, point.value), p.high = std::max(p.high, point.value);
         }
     }
-    canvas.text({x0, p.y + 22}, p.title, 12, kInk);
+    canvas.text({x0, p.y + 22}, p.title + (p.unit.empty() ? "" : ", " + p.unit), 12, kInk);
     if (!(p.low <= p.high)) {
         canvas.text({x0 + 20, (y0 + y1) / 2}, "nothing yet", kText, kFrame);
         return;
@@ -127,7 +128,6 @@ void draw(Canvas& canvas, Panel p, double last_step) {
     }
     const std::string axis = "step";
     canvas.text({(x0 + x1) / 2 - Canvas::text_width(axis, kText) / 2, y1 + 36}, axis, kText, kInk);
-    canvas.text({p.x + 6, y0 - 6}, p.unit, kText, kInk);
     const std::array<Pixel, 5> frame = {{{x0, y0}, {x1, y0}, {x1, y1}, {x0, y1}, {x0, y0}}};
     canvas.polyline(frame, 1, kFrame);
     double legend = y0 + 8;
@@ -136,7 +136,7 @@ void draw(Canvas& canvas, Panel p, double last_step) {
         std::vector<Pixel> pixels;
         for (const CurvePoint& point : line.curve) {
             const bool infinite = !std::isfinite(point.value);
-            beyond = beyond || infinite;
+            beyond = beyond || infinite || (fixed && point.value > p.high);
             pixels.push_back(at(point.step, infinite ? p.high : point.value));
         }
         if (line.dashed) {
@@ -213,19 +213,29 @@ Result<void> draw_curves(const RunMetrics& m, const std::filesystem::path& png) 
         p.x = column * kWidth / 2.0, p.y = row * kHeight / 2.0, p.width = kWidth / 2.0, p.height = kHeight / 2.0;
         return p;
     };
-    Panel loss = panel(0, 0, "Loss by head (CE - Dice, mean over stretches)", "loss");
+    Panel loss = panel(0, 0, "Loss by head: CE - Dice, mean over stretches", "");
     loss.lines = lines_of(m.head_loss, {}, true);
     draw(canvas, loss, last);
-    Panel rate = panel(1, 0, "Learning rate", "rate");
+    Panel rate = panel(1, 0, "Learning rate", "");
     rate.logarithmic = true;
     rate.lines = {{"rate", m.rate, kColours[0], false, false}};
     draw(canvas, rate, last);
-    Panel dice = panel(0, 1, "Validation: Dice, mean over classes", "Dice");
+    Panel dice = panel(0, 1, "Validation: Dice, mean over classes", "");
     dice.low = 0, dice.high = 1;
     dice.lines = lines_of(m.phantom_dice, m.holdout_dice, false);
     draw(canvas, dice, last);
     Panel points = panel(1, 1, "Validation: landmark error, median", "mm");
-    points.beyond = "at the top: most missed";
+    // Early errors of a whole heart's width would hide the millimetres that matter.
+    double worst = 5;
+    for (const auto* group : {&m.phantom_mm, &m.holdout_mm}) {
+        for (const auto& [name, curve] : *group) {
+            for (const CurvePoint& point : curve)
+                worst = std::max(worst, std::isfinite(point.value) ? point.value : 15);
+        }
+    }
+    points.low = 0, points.high = std::min(std::ceil(worst), 15.0);
+    points.beyond = "at the top: " + fmt::format("{:g} mm or more", std::round(points.high));
+    if (worst < 15) points.beyond.clear();
     points.lines = lines_of(m.phantom_mm, m.holdout_mm, false);
     draw(canvas, points, last);
     return write_png(canvas, png);

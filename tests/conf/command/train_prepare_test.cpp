@@ -8,6 +8,7 @@
 #include "conf/base/files.h"
 #include "conf/command/command.h"
 #include "conf/command/train_curves.h"
+#include "models/train/phantom_files.h"
 #include "pipeline/preprocess/preprocess.h"
 #include "pipeline/read/nifti.h"
 #include "pipeline/read/patient_hash.h"
@@ -140,6 +141,33 @@ TEST_F(Prepare, LabelsOfAnyGridAndPointsLandInThePatientsPlace) {
     ASSERT_TRUE(native.ok());
     const auto& labels = native->labels.at("hps");
     EXPECT_EQ(*std::max_element(labels.begin(), labels.end()), 0) << "labelled, and nothing to be seen";
+}
+
+TEST_F(Prepare, ReadsWhatThePhantomCommandWrites) {
+    train::Phantom phantom;
+    phantom.grid.size = {20, 24, 28};
+    phantom.grid.spacing = 3;
+    phantom.grid.origin = {-40, -30, 10};
+    phantom.hu.assign(phantom.grid.voxels(), 40);
+    phantom.hu[1] = 300;  // x fastest
+    for (auto* labels : {&phantom.heart, &phantom.hps, &phantom.ms, &phantom.calc})
+        labels->assign(phantom.grid.voxels(), 0);
+    phantom.heart[2] = 2;
+    phantom.points.push_back({"hps", "ostium_left", 5, {-10, 0, 40}, true});
+    const Result<void> written = train::write_phantom(phantom, 7, folder / "phantom");
+    ASSERT_TRUE(written.ok()) << written.error().message;
+    const Result<train::Study> study = prepare_study(folder / "phantom", recipe, "", remarks);
+    ASSERT_TRUE(study.ok()) << study.error().message;
+    EXPECT_EQ(study->facts.size, (train::Sides{20, 24, 28}));
+    EXPECT_NEAR(study->facts.origin_lps_mm[0], -40, 1e-4);
+    EXPECT_NEAR(study->facts.origin_lps_mm[1], -30, 1e-4);
+    EXPECT_NEAR(study->facts.origin_lps_mm[2], 10, 1e-4);
+    EXPECT_NEAR(study->image[1], (300 - 100) / 250.0, 1e-6);
+    EXPECT_NEAR(study->image[0], (40 - 100) / 250.0, 1e-6);
+    EXPECT_EQ(study->labels.at("heart")[2], 2);
+    const std::size_t centre = (10 * 24 + 10) * 28 + 10;  // (-10, 0, 40)
+    EXPECT_EQ(study->labels.at("hps")[centre], 5);
+    EXPECT_EQ(study->labels.count("ms"), 1u) << "labelled, though nothing is there";
 }
 
 std::string mps(int points, const std::string& geometry = {}) {
