@@ -6,6 +6,8 @@
 #include <fstream>
 
 #include "models/train/pseudo_labels_decode.h"
+#include "models/train/pseudo_labels_files.h"
+#include "models/train/study_file.h"
 #include "tests/support/temporary_folder.h"
 
 namespace cardionode::train {
@@ -285,6 +287,32 @@ TEST(PseudoLabels, FlipsNeverMirrorPoints) {
         << "a parrot says the same of a mirrored image";
     flips.look = "sideways";
     EXPECT_EQ(Taken({c.teacher}, two_studies(), nullptr, flips).report.error().kind, ErrorKind::Config);
+}
+
+TEST(PseudoLabels, StudyFilesAreAskedAboutWithTheirOwnLabels) {
+    test::TemporaryFolder folder;
+    Study study;
+    study.facts.size = {24, 20, 16};
+    study.facts.spacing_mm = {1, 2, 3};
+    study.facts.source = "a test";
+    study.facts.patient_hash = std::string(64, 'a');
+    study.facts.input = input_words({});
+    study.image.resize(24 * 20 * 16);
+    study.labels["calc"].resize(study.image.size());
+    study.image[(5 * 20 + 6) * 16 + 7] = 2.5F;
+    study.labels["calc"][(5 * 20 + 6) * 16 + 7] = 1;
+    const Result<void> written = write_study(folder / "s.safetensors", study);
+    ASSERT_TRUE(written.ok()) << written.error().message;
+    const StudyFilesToLabel files({folder / "s.safetensors", folder / "nowhere.safetensors"});
+    EXPECT_EQ(files.count(), 2U);
+    const Result<StudyToLabel> read = files.study(0);
+    ASSERT_TRUE(read.ok()) << read.error().message;
+    EXPECT_EQ(read->hash, hash_of_voxels(study.image));
+    EXPECT_EQ(read->spacing_mm, (std::array<double, 3>{3, 2, 1})) << "along D, H, W";
+    EXPECT_EQ((read->sample.image[0][5][6][7].item<float>()), 2.5F);
+    EXPECT_EQ((read->sample.targets.at("calc")[5][6][7].item<int>()), 1);
+    EXPECT_EQ(read->sample.targets.at("calc").sum().item<int>(), 1);
+    EXPECT_EQ(files.study(1).error().kind, ErrorKind::Config);
 }
 
 TEST(PseudoLabels, TwoTeachersForOneHeadAreRefused) {
