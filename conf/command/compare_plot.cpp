@@ -8,6 +8,7 @@
 
 #include "models/train/comparison.h"
 #include "pipeline/outputs/png_file.h"
+#include "pipeline/outputs/stroke_font.h"
 
 namespace cardionode {
 namespace {
@@ -23,9 +24,19 @@ struct Panel {
     std::string measure, title;
 };
 
-/// Dark text on white, without the rim that Canvas::text draws for pictures.
+/// Dark text on white: Canvas::text has a dark rim, which is for pictures.
 void write(Canvas& canvas, double x, double y, const std::string& text, double height = kText) {
-    canvas.text({x, y}, text, height, kInk);
+    const double scale = height / kCapHeight;
+    for (const char c : text) {
+        const Glyph& glyph = glyph_of(c);
+        for (const auto& stroke : glyph.strokes) {
+            std::vector<Pixel> points;
+            for (const GlyphPoint& p : stroke) points.push_back({x + p.x * scale, y - p.y * scale});
+            if (points.size() == 1) canvas.disc(points.front(), 0.9, kInk);
+            else canvas.polyline(points, 1.3, kInk);
+        }
+        x += glyph.advance * scale;
+    }
 }
 
 void write_middle(Canvas& canvas, double x, double y, const std::string& text) {
