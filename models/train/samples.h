@@ -16,7 +16,7 @@
 namespace cardionode::train {
 
 struct Sample {
-    torch::Tensor image;                           ///< float32 [1, D, H, W], normalised
+    torch::Tensor image;  ///< float32 [1, D, H, W], normalised
     /// By head: labels int64 [D, H, W], or a teacher's probabilities, floating [channels, D, H, W]. A head without
     /// label is absent.
     std::map<std::string, torch::Tensor> targets;

@@ -460,7 +460,7 @@ TEST(BundleExport, WritesWhatLoadsAndKeepsTheOldOneOtherwise) {
     const std::filesystem::path shipped = CARDIONODE_SOURCE_DIR "/models/bundles/heart-root-unet16";
     Result<Bundle> bundle = load_bundle(shipped);
     ASSERT_TRUE(bundle.ok()) << bundle.error().message;
-    for (const PhantomHead& head : phantom_heads()) {  // what other parts of the node ask for by name
+    for (const PhantomHead& head : phantom_heads()) {          // what other parts of the node ask for by name
         if (head.name == std::string("coronaries")) continue;  // of downstream models, not of every bundle
         const HeadManifest* found = bundle->manifest.head(head.name);
         ASSERT_NE(found, nullptr) << head.name;

@@ -53,8 +53,7 @@ TEST(HtmlReport, ShowsNumbersPointsReasonsWarningsAndModel) {
     const std::string html = html_report(ct, named_findings(ct), facts());
     EXPECT_THAT(html, HasSubstr("RESEARCH USE ONLY"));
     EXPECT_THAT(html, HasSubstr("492 mm²"));
-    EXPECT_THAT(html,
-                HasSubstr("Rests on: <b>a</b> hinge right, hinge left, hinge non &ensp;<b>b</b> ostium left, "));
+    EXPECT_THAT(html, HasSubstr("Rests on: <b>a</b> hinge right, hinge left, hinge non &ensp;<b>b</b> ostium left, "));
     EXPECT_THAT(html, HasSubstr("27.5 mm"));
     EXPECT_THAT(html, HasSubstr("not found: peak probability 0.12 is below 0.30"));
     EXPECT_THAT(html, HasSubstr("<b>Not measured</b> (the lower point was not found): Membranous septum length."));
