@@ -14,6 +14,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <functional>
 #include <string>
 
 #include "conf/base/result.h"
@@ -25,6 +26,10 @@ namespace cardionode {
 void finish(const Result<void>& result);
 /// The same for an error at hand.
 [[noreturn]] void fail(const Error& error);
+
+/// From here on Ctrl-C and SIGTERM do not end the process; the returned question answers true after the first of them.
+/// One command at a time.
+std::function<bool()> stop_on_signal();
 
 /// The text under "Example:" at the end of the command's --help.
 void add_example(CLI::App& command, const std::string& example);

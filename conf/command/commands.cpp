@@ -1,3 +1,4 @@
+#include <csignal>
 #include <cstdio>
 #include <exception>
 
@@ -9,6 +10,7 @@ namespace cardionode {
 namespace {
 
 constexpr int kFailure = 1, kUsage = 2;
+volatile std::sig_atomic_t stop_asked = 0;
 
 }  // namespace
 
@@ -29,6 +31,12 @@ void fail(const Error& error) {
 
 void finish(const Result<void>& result) {
     if (!result) fail(result.error());
+}
+
+std::function<bool()> stop_on_signal() {
+    stop_asked = 0;
+    for (const int signal : {SIGINT, SIGTERM}) std::signal(signal, [](int) { stop_asked = 1; });
+    return [] { return stop_asked != 0; };
 }
 
 void add_example(CLI::App& command, const std::string& example) { command.footer("Example:\n  " + example); }

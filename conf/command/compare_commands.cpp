@@ -1,5 +1,4 @@
 // cardionode compare: the experiments of models/train/comparison.h.
-#include <csignal>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -13,8 +12,6 @@
 
 namespace cardionode {
 namespace {
-
-volatile std::sig_atomic_t stop_asked = 0;
 
 Result<void> run_comparison(const train::ComparisonRun& run, bool frozen) {
     const Result<nlohmann::json> results = frozen ? train::compare_frozen_head(run) : train::compare_distillation(run);
@@ -51,10 +48,7 @@ void add_comparison(CLI::App& group, const std::filesystem::path& shapes, bool f
                     "  Ctrl-C ends it; the same line goes on where it was.");
     }
     command->callback([run, frozen] {
-        stop_asked = 0;
-        std::signal(SIGINT, [](int) { stop_asked = 1; });
-        std::signal(SIGTERM, [](int) { stop_asked = 1; });
-        run->stop = [] { return stop_asked != 0; };
+        run->stop = stop_on_signal();
         run->print = [](const std::string& line) {
             fmt::print("{}\n", line);
             std::fflush(stdout);

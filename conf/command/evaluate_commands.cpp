@@ -1,5 +1,4 @@
 // cardionode evaluate.
-#include <csignal>
 #include <memory>
 
 #include <fmt/format.h>
@@ -12,8 +11,6 @@
 
 namespace cardionode {
 namespace {
-
-volatile std::sig_atomic_t stop_asked = 0;
 
 void print_line(const std::string& line) {
     fmt::print("{}\n", line);
@@ -56,10 +53,7 @@ void add_phantoms(CLI::App& evaluate) {
                 "/tmp/evaluation\n"
                 "  Ctrl-C ends after the case at hand; the same line goes on where it stopped.");
     command->callback([options] {
-        stop_asked = 0;
-        std::signal(SIGINT, [](int) { stop_asked = 1; });
-        std::signal(SIGTERM, [](int) { stop_asked = 1; });
-        options->stop = [] { return stop_asked != 0; };
+        options->stop = stop_on_signal();
         options->print = print_line;
         finish(evaluate_phantoms(*options));
     });

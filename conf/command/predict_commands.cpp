@@ -1,7 +1,6 @@
 // cardionode predict.
 #include <unistd.h>
 
-#include <csignal>
 #include <cstdio>
 #include <map>
 #include <memory>
@@ -14,8 +13,6 @@
 
 namespace cardionode {
 namespace {
-
-volatile std::sig_atomic_t stop_asked = 0;
 
 /// One line that is written over, on a terminal alone.
 class ProgressLine {
@@ -67,13 +64,10 @@ void register_predict_commands(CLI::App& app) {
                 "  cardionode predict /media/dvd -o result --series 4\n"
                 "Then open result/report.html.");
     command->callback([options] {
-        stop_asked = 0;
-        std::signal(SIGINT, [](int) { stop_asked = 1; });
-        std::signal(SIGTERM, [](int) { stop_asked = 1; });
         // The log is for services; a person gets progress, a summary, or one error.
         set_log_level(LogLevel::Error);
         auto progress = std::make_shared<ProgressLine>();
-        options->stop = [] { return stop_asked != 0; };
+        options->stop = stop_on_signal();
         options->show = [progress](const std::string& doing, int done, int total) {
             progress->show(doing, done, total);
         };

@@ -1,5 +1,4 @@
 // cardionode train.
-#include <csignal>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -14,8 +13,6 @@
 
 namespace cardionode {
 namespace {
-
-volatile std::sig_atomic_t stop_asked = 0;
 
 void add_train(CLI::App& app) {
     CLI::App* command = app.add_subcommand("train", "Train a network on phantoms and studies");
@@ -52,10 +49,7 @@ void add_train(CLI::App& app) {
             const Result<void> drawn = metrics ? draw_curves(*metrics, out / "curves.png") : metrics.error();
             if (!drawn) fmt::print(stderr, "cardionode: no curves: {}\n", drawn.error().message);
         };
-        stop_asked = 0;
-        std::signal(SIGINT, [](int) { stop_asked = 1; });
-        std::signal(SIGTERM, [](int) { stop_asked = 1; });
-        options->stop = [] { return stop_asked != 0; };
+        options->stop = stop_on_signal();
         options->print = [](const std::string& line) {
             fmt::print("{}\n", line);
             std::fflush(stdout);

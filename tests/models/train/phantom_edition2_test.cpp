@@ -4,18 +4,12 @@
 #include <set>
 
 #include "models/train/phantom_scene.h"
+#include "tests/support/phantom_atlas.h"
 
 namespace cardionode::train {
 namespace {
 
-const PhantomAtlas& atlas() {
-    static const PhantomAtlas loaded = [] {
-        Result<PhantomAtlas> result = PhantomAtlas::load(CARDIONODE_SOURCE_DIR "/models/train/shapes");
-        if (!result) throw std::runtime_error(result.error().message);
-        return *std::move(result);
-    }();
-    return loaded;
-}
+const PhantomAtlas& atlas() { return test::phantom_atlas(); }
 
 PhantomOptions edition2() {
     PhantomOptions options;

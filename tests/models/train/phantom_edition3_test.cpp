@@ -4,19 +4,13 @@
 #include <fstream>
 
 #include "models/train/phantom_scene.h"
+#include "tests/support/phantom_atlas.h"
 #include "tests/support/temporary_folder.h"
 
 namespace cardionode::train {
 namespace {
 
-const PhantomAtlas& atlas() {
-    static const PhantomAtlas loaded = [] {
-        Result<PhantomAtlas> result = PhantomAtlas::load(CARDIONODE_SOURCE_DIR "/models/train/shapes");
-        if (!result) throw std::runtime_error(result.error().message);
-        return *std::move(result);
-    }();
-    return loaded;
-}
+const PhantomAtlas& atlas() { return test::phantom_atlas(); }
 
 PhantomOptions edition3() {
     PhantomOptions options;

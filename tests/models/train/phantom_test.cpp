@@ -4,19 +4,13 @@
 #include <nlohmann/json.hpp>
 
 #include "models/train/phantom_files.h"
+#include "tests/support/phantom_atlas.h"
 #include "tests/support/temporary_folder.h"
 
 namespace cardionode::train {
 namespace {
 
-const PhantomAtlas& atlas() {
-    static const PhantomAtlas loaded = [] {
-        Result<PhantomAtlas> result = PhantomAtlas::load(CARDIONODE_SOURCE_DIR "/models/train/shapes");
-        if (!result) throw std::runtime_error(result.error().message);
-        return *std::move(result);
-    }();
-    return loaded;
-}
+const PhantomAtlas& atlas() { return test::phantom_atlas(); }
 
 PhantomGrid small_grid() { return PhantomGrid::around({0, 5, -5}, {40, 40, 40}, 3.2F); }
 
