@@ -127,6 +127,7 @@ PipelineSettings read_pipeline(Section s) {
     s.path("bundle", c.bundle);
     s.text("device", c.device, is_device, "auto, cuda, cuda:N or cpu");
     s.boolean("mixed_precision", c.mixed_precision);
+    s.one_of("test_time_shifts", c.test_time_shifts, {"none", "shift", "shift_scale"});
     s.integer("threads", c.threads, 0, 256);
     s.integer("lease_seconds", c.lease_seconds, 5, 3600);
     s.integer("max_attempts", c.max_attempts, 1, 100);

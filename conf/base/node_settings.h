@@ -65,6 +65,7 @@ struct PipelineSettings {
     std::filesystem::path bundle = "/usr/share/cardionode/bundles/heart-root-unet16";
     std::string device = "auto";  ///< auto | cuda | cuda:N | cpu
     bool mixed_precision = true;
+    std::string test_time_shifts = "shift";  ///< none | shift | shift_scale
     int threads = 0;
     int lease_seconds = 120;
     int max_attempts = 5;

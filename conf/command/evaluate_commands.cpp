@@ -17,6 +17,15 @@ void print_line(const std::string& line) {
     std::fflush(stdout);
 }
 
+void add_shifts(CLI::App& command, std::string& word) {
+    command
+        .add_option(
+            "--tta", word,
+            "The second look sees the root several times, a little shifted (and scaled): none, shift (default, as "
+            "the node) or shift_scale")
+        ->check(CLI::IsMember({"none", "shift", "shift_scale"}));
+}
+
 void add_phantoms(CLI::App& evaluate) {
     CLI::App* command = evaluate.add_subcommand(
         "phantoms", "A bundle on phantoms that no training draws: landmarks, structures, measurements");
@@ -46,6 +55,7 @@ void add_phantoms(CLI::App& evaluate) {
         ->check(CLI::Range(1, 64));
     command->add_option("--worst", options->worst, "Pictures of so many worst cases (default 3)")
         ->check(CLI::Range(0, 100));
+    add_shifts(*command, options->test_time_shifts);
     command->add_option("--device", options->device, "cpu (default), cuda or cuda:N");
     command->add_option("--shapes", options->shapes, "Folder of the phantoms' sources");
     add_example(*command,
@@ -86,6 +96,7 @@ void add_reference(CLI::App& evaluate) {
     command->add_option("--ct", options->ct, "The CTA as NIfTI")->required();
     command->add_option("--truth,--masks", options->truth, "Folder with masks/aorta.nii.gz and ground_truth_lps.json")
         ->required();
+    add_shifts(*command, options->test_time_shifts);
     command->add_option("--device", options->device, "cpu (default), cuda or cuda:N");
     command->add_option("--threads", options->threads, "CPU threads; 0 (default): all cores")
         ->check(CLI::Range(0, 256));

@@ -8,7 +8,6 @@
 #include "pipeline/postprocess/calcium.h"
 #include "pipeline/postprocess/postprocess.h"
 #include "pipeline/preprocess/preprocess.h"
-#include "pipeline/runner/looks.h"
 #include "pipeline/volume/anatomy_names.h"
 
 namespace cardionode {
@@ -47,10 +46,15 @@ void StageClock::stage(const std::string& name) {
     last_ = t;
 }
 
-Result<EvaluatedModel> EvaluatedModel::load(const Bundle& bundle, const std::string& device, int threads) {
+Result<EvaluatedModel> EvaluatedModel::load(const Bundle& bundle, const std::string& device, int threads,
+                                            const std::string& test_time_shifts) {
+    const auto augmentation = augmentation_from(test_time_shifts);
+    if (!augmentation) return config_error("expected none, shift or shift_scale, not " + test_time_shifts);
+    LookSettings looks;
+    looks.augmentation = usual_augmentation(bundle.manifest, *augmentation);
     auto predictor = Predictor::load(bundle, {device, true, threads});
     if (!predictor) return std::move(predictor).error();
-    return EvaluatedModel(bundle.manifest, std::move(*predictor));
+    return EvaluatedModel(bundle.manifest, std::move(*predictor), looks);
 }
 
 Result<EvaluatedVolume> EvaluatedModel::run(const Volume& ct) {
@@ -60,11 +64,11 @@ Result<EvaluatedVolume> EvaluatedModel::run(const Volume& ct) {
     if (!image) return std::move(image).error();
     clock.stage("preprocess");
     const Model model = model_of(predictor_);
-    auto prediction = first_look(ct, *image, manifest_, model, {});
+    auto prediction = first_look(ct, *image, manifest_, model, looks_);
     if (!prediction) return std::move(prediction).error();
     clock.stage("infer");
     if (manifest_.second_look) {
-        if (auto added = add_second_look(*prediction, ct, manifest_, model, {}); !added)
+        if (auto added = add_second_look(*prediction, ct, manifest_, model, looks_); !added)
             return std::move(added).error();
         clock.stage("second_look");
     }

@@ -11,6 +11,7 @@
 #include "conf/base/result.h"
 #include "models/bundle.h"
 #include "pipeline/infer/predictor.h"
+#include "pipeline/runner/looks.h"
 #include "pipeline/volume/findings.h"
 
 namespace cardionode {
@@ -23,15 +24,18 @@ struct EvaluatedVolume {
 class EvaluatedModel {
 public:
     /// Errors: as Predictor::load.
-    static Result<EvaluatedModel> load(const Bundle& bundle, const std::string& device, int threads);
+    /// @param test_time_shifts  as pipeline.test_time_shifts in node.yaml. Config besides: another word.
+    static Result<EvaluatedModel> load(const Bundle& bundle, const std::string& device, int threads,
+                                       const std::string& test_time_shifts);
     /// Errors: of the stages.
     Result<EvaluatedVolume> run(const Volume& ct);
 
 private:
-    EvaluatedModel(BundleManifest manifest, Predictor predictor)
-        : manifest_(std::move(manifest)), predictor_(std::move(predictor)) {}
+    EvaluatedModel(BundleManifest manifest, Predictor predictor, LookSettings looks)
+        : manifest_(std::move(manifest)), predictor_(std::move(predictor)), looks_(looks) {}
     BundleManifest manifest_;
     Predictor predictor_;
+    LookSettings looks_;
 };
 
 /// Seconds between calls, by name.

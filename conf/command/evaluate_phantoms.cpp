@@ -85,6 +85,7 @@ nlohmann::json what_is_asked(const EvaluatePhantomsOptions& options, const Bundl
             {"edition", options.edition},
             {"profiles", options.edition == 1 ? "none" : options.profiles},
             {"non_contrast", options.non_contrast},
+            {"test_time_shifts", options.test_time_shifts},
             {"first_seed", options.first_seed},
             {"size_mm", options.size_mm},
             {"spacing_mm", options.spacing_mm}};
@@ -98,7 +99,7 @@ public:
         : options_(options), atlas_(atlas), bundle_(bundle), folder_(folder), numbers_(std::move(numbers)) {}
 
     void run() {
-        auto model = EvaluatedModel::load(bundle_, options_.device, 1);
+        auto model = EvaluatedModel::load(bundle_, options_.device, 1, options_.test_time_shifts);
         if (!model) return give_up(std::move(model).error());
         for (std::size_t n; (n = next_++) < numbers_.size() && !stopped_;) {
             if (options_.stop && options_.stop()) return give_up(retry_error("stopped"));

@@ -21,6 +21,7 @@ struct EvaluatePhantomsOptions {
     std::uint64_t first_seed = 0;
     std::vector<double> size_mm = {160, 160, 144};  ///< of the scan: left-right, front-back, head-foot
     double spacing_mm = 1;
+    std::string test_time_shifts = "shift";  ///< as pipeline.test_time_shifts
     int jobs = 1;
     int worst = 3;  ///< pictures of the worst cases
     std::string device = "cpu";

@@ -160,7 +160,7 @@ Result<void> evaluate_reference(const EvaluateReferenceOptions& options) {
     const auto ct = read_nifti_ct(options.ct, &warnings);
     if (!ct) return Error(ct.error()).in(options.ct.string());
     for (const std::string& w : warnings) fmt::print("warning: {}\n", w);
-    auto model = EvaluatedModel::load(*bundle, options.device, options.threads);
+    auto model = EvaluatedModel::load(*bundle, options.device, options.threads, options.test_time_shifts);
     if (!model) return std::move(model).error();
     const auto done = model->run(*ct);
     if (!done) return done.error();

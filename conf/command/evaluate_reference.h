@@ -17,6 +17,7 @@ namespace cardionode {
 
 struct EvaluateReferenceOptions {
     std::filesystem::path bundle, ct, truth;  ///< truth: masks/aorta.nii.gz and ground_truth_lps.json
+    std::string test_time_shifts = "shift";   ///< as pipeline.test_time_shifts
     std::string device = "cpu";
     int threads = 0;
 };

@@ -42,6 +42,9 @@ class Run {
 public:
     Run(const PredictOptions& options, Bundle bundle, Predictor predictor, ResultFolder folder)
         : options_(options), bundle_(std::move(bundle)), predictor_(std::move(predictor)), folder_(std::move(folder)) {}
+    Augmentation augmentation() const {
+        return options_.augmentation.value_or(usual_augmentation(bundle_.manifest, Augmentation::Shift));
+    }
 
     Result<std::string> work() {
         auto input = timed("read", [&] {
@@ -113,7 +116,7 @@ Result<Findings> Run::find(const CtSeries& series) {
         });
     options_.show("preparing the images", 0, 0);
     AnalysisSettings settings;
-    settings.augmentation = options_.augmentation;
+    settings.augmentation = augmentation();
     auto analysis = analyse_volume(series.volume, kStudyKey, settings, bundle_.manifest, model, options_.stop);
     if (!analysis) return std::move(analysis).error();
     seconds_.insert(seconds_.end(), analysis->stages.begin(), analysis->stages.end());
@@ -126,7 +129,7 @@ ReportFacts Run::facts(const PredictInput& input) const {
     facts.moment = moment_;
     facts.images = input.series.why_chosen;
     facts.identity = input.identity;
-    facts.settings = {{"device", device_}, {"augmentation", words_of(options_.augmentation)}};
+    facts.settings = {{"device", device_}, {"augmentation", words_of(augmentation())}};
     return facts;
 }
 
@@ -203,7 +206,7 @@ std::string Run::run_json(const PredictInput& input, const Findings& findings) c
                    {"not_chosen", input.series.not_chosen}}},
                  {"model", {{"name", model.name}, {"version", model.version}, {"sha256", model.sha256}}},
                  {"device", model.device},
-                 {"augmentation", words_of(options_.augmentation)},
+                 {"augmentation", words_of(augmentation())},
                  {"threads", options_.threads},
                  {"warnings", findings.warnings},
                  {"notes", notes_},

@@ -14,6 +14,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "conf/base/result.h"
@@ -24,12 +25,12 @@ namespace cardionode {
 
 struct PredictOptions {
     std::filesystem::path input, output;
-    std::filesystem::path bundle;  ///< empty: the shipped one
-    std::string device = "auto";   ///< as DeviceChoice::device
-    int threads = 0;               ///< 0: all cores
-    Augmentation augmentation = Augmentation::None;
-    bool overwrite = false;      ///< replace the results of an earlier run
-    bool with_identity = false;  ///< patient's name and ID in the report
+    std::filesystem::path bundle;              ///< empty: the shipped one
+    std::string device = "auto";               ///< as DeviceChoice::device
+    int threads = 0;                           ///< 0: all cores
+    std::optional<Augmentation> augmentation;  ///< none: as a node does, Shift where the bundle has a second look
+    bool overwrite = false;                    ///< replace the results of an earlier run
+    bool with_identity = false;                ///< patient's name and ID in the report
     InputChoice choice;
     std::function<bool()> stop = [] { return false; };  ///< asked again and again; true: end, leave nothing
     /// Progress for people: what is being done, and how far; total 0 where that is not known.

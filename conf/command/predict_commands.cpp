@@ -2,7 +2,6 @@
 #include <unistd.h>
 
 #include <cstdio>
-#include <map>
 #include <memory>
 
 #include <fmt/format.h>
@@ -45,13 +44,12 @@ void register_predict_commands(CLI::App& app) {
     command->add_option("-o,--out", options->output, "Folder for the results; new, or empty")->required();
     command->add_option("--model", options->bundle, "Model bundle (default: the one that is shipped)");
     command->add_option("--device", options->device, "auto (default), cpu, cuda or cuda:N");
-    const std::map<std::string, Augmentation> augmentations = {
-        {"none", Augmentation::None}, {"shift", Augmentation::Shift}, {"shift_scale", Augmentation::ShiftAndScale}};
     command
-        ->add_option("--tta", options->augmentation,
-                     "Look several times, a little shifted (and scaled): none (default), shift or shift_scale; 5 times "
-                     "as long, and says how much each point moves")
-        ->transform(CLI::CheckedTransformer(augmentations));
+        ->add_option_function<std::string>(
+            "--tta", [options](const std::string& word) { options->augmentation = augmentation_from(word); },
+            "Look several times, a little shifted (and scaled): none, shift or shift_scale; 5 times as long, and says "
+            "how much each point moves (default, as the node: shift for a bundle with a second look)")
+        ->check(CLI::IsMember({"none", "shift", "shift_scale"}));
     command->add_option("--threads", options->threads, "CPU threads; 0 (default): all cores")
         ->check(CLI::Range(0, 256));
     command->add_option("--study", options->choice.study, "Which study, where the folder holds several")

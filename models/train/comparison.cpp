@@ -1,11 +1,10 @@
 #include "models/train/comparison.h"
 
-#include <ATen/Parallel.h>
-
 #include <algorithm>
 #include <ctime>
 
 #include "conf/base/files.h"
+#include "models/device.h"
 #include "models/train/comparison_config.h"
 #include "models/train/comparison_data.h"
 #include "models/train/statistics.h"
@@ -63,7 +62,7 @@ Result<Bench> open_bench(const ComparisonRun& run, const char* kind) {
     }
     Result<PhantomAtlas> atlas = PhantomAtlas::load(run.shapes);
     if (!atlas) return std::move(atlas).error().in("loading the heart shape");
-    at::set_num_threads(std::max(1, run.threads));
+    set_cpu_threads(std::max(1, run.threads));
     return Bench{run, *std::move(config), std::make_shared<const PhantomAtlas>(*std::move(atlas)), {}};
 }
 

@@ -1,7 +1,5 @@
 #include "models/train/train_run.h"
 
-#include <ATen/Parallel.h>
-
 #include <chrono>
 #include <cstdio>
 #include <fstream>
@@ -10,6 +8,7 @@
 #include <set>
 
 #include "conf/base/files.h"
+#include "models/device.h"
 #include "models/train/bundle_export.h"
 #include "models/train/study_source.h"
 #include "models/train/trainer.h"
@@ -114,7 +113,7 @@ Result<void> train_run(const TrainRunOptions& options) {
     torch::Device device = torch::kCPU;
     try {
         device = torch::Device(options.device);
-        at::set_num_threads(std::max(1, options.threads));
+        set_cpu_threads(std::max(1, options.threads));
     } catch (const std::exception& e) {
         return config_error("device " + options.device + ": " + e.what());
     }

@@ -1,13 +1,12 @@
 #include "pipeline/infer/predictor.h"
 
-#include <ATen/autocast_mode.h>
 #include <torch/torch.h>
-#include <torch/version.h>
 
 #include <cmath>
 
 #include <fmt/format.h>
 
+#include "models/autocast.h"
 #include "models/device.h"
 #include "models/network.h"
 #include "models/sliding_window.h"
@@ -17,31 +16,6 @@ namespace cardionode {
 namespace {
 
 constexpr std::int64_t kGpuBatch = 4, kCpuBatch = 1;
-
-/// float16 autocast on CUDA while it lives.
-class Autocast {
-public:
-    explicit Autocast(bool wanted) : wanted_(wanted) {
-        if (wanted_) set(true);
-    }
-    ~Autocast() {
-        if (!wanted_) return;
-        at::autocast::clear_cache();
-        set(false);
-    }
-    Autocast(const Autocast&) = delete;
-    Autocast& operator=(const Autocast&) = delete;
-
-private:
-    static void set(bool enabled) {
-#if TORCH_VERSION_MAJOR > 2 || (TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR >= 4)
-        at::autocast::set_autocast_enabled(at::kCUDA, enabled);
-#else
-        at::autocast::set_enabled(enabled);
-#endif
-    }
-    bool wanted_;
-};
 
 Result<std::shared_ptr<Network>> loaded_network(const NetworkOptions& options, const std::filesystem::path& weights,
                                                 const torch::Device& device) {
@@ -99,7 +73,9 @@ struct LoadedNetwork {
             cpu_network = *loaded;
         }
         Network& chosen = on_gpu || !device.is_cuda() ? *network : *cpu_network;
-        const Autocast autocast(on_gpu && choice.mixed_precision);
+        const torch::ScalarType narrow = on_gpu ? torch::kHalf : narrow_on_cpu();
+        const AutocastScope mixed(on_gpu ? device : torch::Device(torch::kCPU),
+                                  choice.mixed_precision ? narrow : torch::kFloat);
         std::vector<torch::Tensor> logits;
         for (const HeadLogits& head : chosen.forward(batch.to(on_gpu ? device : torch::Device(torch::kCPU)))) {
             logits.push_back(head.levels[0].to(torch::kCPU, torch::kFloat32));

@@ -19,7 +19,7 @@ namespace cardionode {
 /// Where to compute.
 struct DeviceChoice {
     std::string device = "auto";  ///< auto | cuda | cuda:N | cpu
-    bool mixed_precision = true;  ///< float16 autocast on CUDA; ignored on the CPU
+    bool mixed_precision = true;  ///< float16 on CUDA; bfloat16 on a CPU that multiplies it itself (AVX512-BF16)
     int threads = 0;              ///< CPU threads; 0: all cores
 };
 

@@ -55,6 +55,12 @@ enum class Augmentation {
 /// none | shift | shift_scale
 std::optional<Augmentation> augmentation_from(const std::string& word);
 
+/// What a node does unless told otherwise: `wanted`, but a bundle without a second look looks once, because its passes
+/// are over the whole scan (5 times a minute instead of 5 times a second).
+inline Augmentation usual_augmentation(const BundleManifest& manifest, Augmentation wanted) {
+    return manifest.second_look ? wanted : Augmentation::None;
+}
+
 struct LookSettings {
     Augmentation augmentation = Augmentation::None;
     double min_landmark_confidence = 0.3;  ///< of the points on which the second window is centred

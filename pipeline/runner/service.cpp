@@ -147,6 +147,8 @@ private:
         options.spool = settings_.node.spool;
         options.analysis.series = settings_.series;
         options.analysis.outputs = settings_.outputs;
+        options.analysis.augmentation = usual_augmentation(
+            bundle_.manifest, augmentation_from(settings_.pipeline.test_time_shifts).value_or(Augmentation::None));
         options.analysis.work_folder = settings_.node.work;
         options.analysis.device_name = settings_.scp.ae_title;
         options.analysis.software_version = CARDIONODE_VERSION;
