@@ -24,7 +24,7 @@ int run(const std::string& config) {
     auto level = log_level_from(settings->node.log_level);
     if (!level) return stop_with(level.error());
     set_log_level(*level);
-    auto supervisor = Supervisor::create(*settings);
+    auto supervisor = Supervisor::create(*settings, config);
     if (!supervisor) return stop_with(supervisor.error());
     return supervisor->run();
 }
@@ -32,7 +32,8 @@ int run(const std::string& config) {
 }  // namespace
 
 int main(int argc, char** argv) {
-    CLI::App app("Receives DICOM objects and keeps them for the pipeline. Ends at SIGTERM.");
+    CLI::App app(
+        "Receives DICOM objects and keeps them for the pipeline. Ends at SIGTERM, reads its settings again at SIGHUP.");
     std::string config = "/etc/cardionode/node.yaml";
     app.add_option("--config", config, "settings")->capture_default_str();
     CLI11_PARSE(app, argc, argv);
