@@ -226,7 +226,6 @@ SSL_CTX* new_context(bool server) {
     }
     SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_NO_TICKET);
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
-    SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     // A hospital often hands out its issuing CA alone: what stands in the file is trusted, root or not.
     X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(context), X509_V_FLAG_PARTIAL_CHAIN);
     return context;
@@ -248,6 +247,7 @@ Result<TlsContext> TlsContext::for_server(const ScpTlsSettings& settings) {
     loader.load_crl(settings.files.crl);
     if (auto loaded = loader.result(); !loaded) return std::move(loaded).error();
     made.valid_until_ = loader.valid_until();
+    SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     SSL_CTX_set_read_ahead(context, 1);
     SSL_CTX_set_default_read_buffer_len(context, kReadBufferBytes);
     const int required = settings.require_client_certificate ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0;
@@ -281,6 +281,7 @@ Result<TlsContext> TlsContext::for_client(const DestinationTlsSettings& settings
                                 : X509_VERIFY_PARAM_set1_host(wanted, name.c_str(), name.size());
         if (set != 1) return config_error(fmt::format("{}.host_name: {}: {}", section, name, openssl_words()));
     }
+    // Neither partial writes nor reading ahead: DCMTK expects whole writes, and looks at the socket before it reads.
     SSL_CTX_set_verify(context, SSL_VERIFY_PEER, nullptr);
     return made;
 }

@@ -55,7 +55,7 @@ Result<void> check_tls_files(const NodeSettings& settings);
 struct TlsFailure {
     /// A fixed word: no_certificate, unknown_ca, certificate_expired, certificate_not_yet_valid, certificate_revoked,
     /// certificate_not_accepted, revocation_list_unusable, other_name, other_certificate, old_version,
-    /// no_common_cipher, not_tls, refused_by_peer, handshake_failed.
+    /// no_common_cipher, not_tls, refused_by_peer, handshake_failed; after the handshake refused_by_peer or broken.
     std::string_view reason;
     std::string detail;       ///< OpenSSL's fixed words for it; nothing that the peer wrote
     std::string certificate;  ///< SHA-256 of the certificate that was looked at; empty: none came so far

@@ -11,6 +11,7 @@
 namespace cardionode {
 namespace {
 
+constexpr std::string_view kRefusedByPeer = "refused_by_peer";
 constexpr int kFirstAlert = SSL_AD_REASON_OFFSET, kLastAlert = SSL_AD_REASON_OFFSET + 255;
 
 std::string fingerprint_of(const X509* certificate) {
@@ -63,7 +64,7 @@ std::string_view word_of_reason(int reason) {
         case SSL_R_PACKET_LENGTH_TOO_LONG:
         case SSL_R_BAD_PACKET_LENGTH:
         case SSL_R_BAD_RECORD_TYPE: return "not_tls";
-        default: return reason >= kFirstAlert && reason <= kLastAlert ? "refused_by_peer" : "handshake_failed";
+        default: return reason >= kFirstAlert && reason <= kLastAlert ? kRefusedByPeer : "handshake_failed";
     }
 }
 
@@ -135,7 +136,8 @@ TlsSession::Step TlsSession::step_after(int result, bool in_handshake) {
         failure.reason = word_of_verification(verification);
         failure.detail = X509_verify_cert_error_string(verification);
     } else {
-        failure.reason = in_handshake ? word_of_reason(reason) : "broken";
+        failure.reason = word_of_reason(reason);
+        if (!in_handshake && failure.reason != kRefusedByPeer) failure.reason = "broken";
         failure.detail = words ? words : "";
     }
     return Step::Failed;
