@@ -1,4 +1,5 @@
 // cardionode-scp: the DICOM receiver.
+#include <csignal>
 #include <cstdio>
 #include <exception>
 #include <string>
@@ -37,6 +38,11 @@ int main(int argc, char** argv) {
     std::string config = "/etc/cardionode/node.yaml";
     app.add_option("--config", config, "settings")->capture_default_str();
     CLI11_PARSE(app, argc, argv);
+    // A reload that is asked for too early waits until the supervisor looks; by default it would end this process.
+    sigset_t reload;
+    sigemptyset(&reload);
+    sigaddset(&reload, SIGHUP);
+    sigprocmask(SIG_BLOCK, &reload, nullptr);
     try {
         return run(config);
     } catch (const std::exception& error) {

@@ -83,6 +83,7 @@ Result<Supervisor> Supervisor::create(const NodeSettings& settings, std::filesys
     for (const int number : {SIGTERM, SIGINT, SIGCHLD, SIGHUP}) sigaddset(&watched, number);
     if (::sigprocmask(SIG_BLOCK, &watched, nullptr) != 0) return bug_error("sigprocmask failed");
     std::signal(SIGPIPE, SIG_IGN);
+    std::signal(SIGHUP, SIG_DFL);  // one that is ignored (nohup) would not come here
     s.signals_ = FileDescriptor(::signalfd(-1, &watched, SFD_CLOEXEC | SFD_NONBLOCK));
     s.wake_indexer_ = FileDescriptor(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     if (!s.signals_.valid() || !s.wake_indexer_.valid()) return retry_error("no file descriptors left");
@@ -247,6 +248,7 @@ void Supervisor::start_child(FileDescriptor socket, std::string peer_address, co
         child_exit_ = 1;
         return;
     }
+    if (!tls) tls_.reset();  // who speaks plainly gets no key into its hands
     child_exit_ = run_connection(std::move(socket), peer_address, tls, settings_, *rules_, spool_, *shared_, *free_slot,
                                  wake_indexer_.get());
 }

@@ -251,6 +251,20 @@ TEST_F(Tls, WhatIsWrongWithAFileIsNamedAtTheStart) {
     refused("  tls:\n    only: true\n", "scp.tls.only: expected a port");
 }
 
+TEST_F(Tls, ACertificateThatEndsSoonIsAnnounced) {
+    server_ = hospital_.issue("short", {"x", "IP:127.0.0.1", -1, 10});
+    Receiver receiver(section());
+    receiver.start();
+    EXPECT_TRUE(receiver.wait_for_log("certificate_ends"));
+    EXPECT_THAT(receiver.log(), HasSubstr("hours_left=239"));
+    server_ = hospital_.issue("long");
+    receiver.change_settings(section());
+    const std::size_t before = receiver.log().size();
+    receiver.reload();
+    EXPECT_TRUE(tls_echo_works(port_, scanner()));
+    EXPECT_EQ(receiver.log().find("certificate_ends", before), std::string::npos);
+}
+
 TEST_F(Tls, ARevocationListInDerIsTaken) {
     const auto revoked = hospital_.issue("revoked");
     Receiver receiver(section("    crl: " + hospital_.revoke({revoked.serial}, 30, true).string() + "\n"));
