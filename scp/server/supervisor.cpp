@@ -248,7 +248,6 @@ void Supervisor::start_child(FileDescriptor socket, std::string peer_address, co
         child_exit_ = 1;
         return;
     }
-    if (!tls) tls_.reset();  // who speaks plainly gets no key into its hands
     child_exit_ = run_connection(std::move(socket), peer_address, tls, settings_, *rules_, spool_, *shared_, *free_slot,
                                  wake_indexer_.get());
 }
