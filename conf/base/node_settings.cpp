@@ -48,6 +48,41 @@ bool is_host(std::string_view text) {
     });
 }
 
+/// 64 hex digits, as `openssl x509 -fingerprint -sha256` prints them (with colons) or without.
+std::string plain_fingerprint(std::string_view text) {
+    std::string digits;
+    for (const char c : text) {
+        if (c != ':') digits += (c >= 'A' && c <= 'F') ? static_cast<char>(c - 'A' + 'a') : c;
+    }
+    return digits;
+}
+
+bool is_fingerprint(std::string_view text) {
+    const std::string digits = plain_fingerprint(text);
+    return text.empty() || (digits.size() == 64 && digits.find_first_not_of("0123456789abcdef") == std::string::npos);
+}
+
+void read_fingerprint(Section& s, std::string& target) {
+    s.text("certificate_sha256", target, is_fingerprint, "the SHA-256 of a certificate, 64 hex digits");
+    target = plain_fingerprint(target);
+}
+
+/// Other than paths elsewhere, these may be empty.
+void read_tls_files(Section& s, TlsFiles& files) {
+    const auto path = [&s](std::string_view key, std::filesystem::path& target) {
+        std::string text;
+        s.text(key, text, {}, "the path of a file");
+        target = text;
+    };
+    path("certificate", files.certificate);
+    path("key", files.key);
+    path("ca", files.ca);
+    path("crl", files.crl);
+    if (files.certificate.empty() != files.key.empty())
+        s.problem(files.key.empty() ? "key" : "certificate", "expected a file: certificate and key belong together");
+    if (!files.crl.empty() && files.ca.empty()) s.problem("ca", "expected the CAs that the revocation list is of");
+}
+
 constexpr auto kAeTitle = "1 to 16 characters without a backslash";
 
 NodeFolders read_node(Section s) {
@@ -64,17 +99,36 @@ bool is_file_name(std::string_view text) {
     return text.find('/') == std::string_view::npos && text != "." && text != "..";
 }
 
+ScpTlsSettings read_scp_tls(Section s) {
+    ScpTlsSettings c;
+    s.integer("port", c.port, 0, 65535);
+    s.boolean("only", c.only);
+    read_tls_files(s, c.files);
+    s.boolean("require_client_certificate", c.require_client_certificate);
+    if (c.only && c.port == 0) s.problem("only", "expected a port for TLS, or false: otherwise no port is open");
+    if (c.port != 0 && c.files.certificate.empty()) s.problem("certificate", "expected a file, as TLS has a port");
+    if (c.port != 0 && c.require_client_certificate && c.files.ca.empty())
+        s.problem("ca", "expected a file, as clients must show a certificate");
+    s.no_other_keys();
+    return c;
+}
+
 ScpSettings read_scp(Section s) {
     ScpSettings c;
     s.text("ae_title", c.ae_title, is_ae_title, kAeTitle);
     s.text("bind_address", c.bind_address, is_address, "an IPv4 or IPv6 address");
     s.integer("port", c.port, 1, 65535);
+    c.tls = read_scp_tls(s.section("tls"));
+    if (c.tls.port == c.port && !c.tls.only) s.problem("tls", "expected another port than the plain one");
     s.boolean("accept_any_called_ae", c.accept_any_called_ae);
     for (Section& p : s.sections("peers")) {
         PeerSettings peer;
         p.required("ae_title", kAeTitle);
         p.text("ae_title", peer.ae_title, is_ae_title, kAeTitle);
         p.texts("addresses", peer.addresses, is_cidr, "a list of addresses such as 10.1.2.0/24");
+        read_fingerprint(p, peer.certificate_sha256);
+        if (!peer.certificate_sha256.empty() && (c.tls.port == 0 || c.tls.files.ca.empty()))
+            p.problem("certificate_sha256", "expected scp.tls with a port and a CA: a plain peer shows no certificate");
         p.no_other_keys();
         c.peers.push_back(std::move(peer));
     }
@@ -153,6 +207,18 @@ OutputSettings read_outputs(Section s) {
     return c;
 }
 
+DestinationTlsSettings read_destination_tls(Section s) {
+    DestinationTlsSettings c;
+    s.required("ca", "the path of a file");
+    read_tls_files(s, c.files);
+    s.text(
+        "host_name", c.host_name, [](std::string_view text) { return text.empty() || is_host(text); },
+        "a host name or address");
+    read_fingerprint(s, c.certificate_sha256);
+    s.no_other_keys();
+    return c;
+}
+
 DestinationSettings read_destination(Section s) {
     DestinationSettings c;
     s.required("name", "a word of letters, digits, - and _");
@@ -167,6 +233,7 @@ DestinationSettings read_destination(Section s) {
     s.integer("retry_first_seconds", c.retry_first_seconds, 1, 86400);
     s.integer("retry_longest_seconds", c.retry_longest_seconds, 1, 86400);
     s.integer("give_up_hours", c.give_up_hours, 1, 8760);
+    if (Section tls = s.section("tls"); s.has("tls")) c.tls = read_destination_tls(std::move(tls));
     if (c.retry_longest_seconds < c.retry_first_seconds) {
         s.problem("retry_longest_seconds", "expected at least retry_first_seconds");
     }

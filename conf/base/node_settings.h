@@ -4,6 +4,7 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,15 +20,32 @@ struct NodeFolders {
     std::string log_level = "info";
 };
 
+/// PEM files of one side of a TLS connection. They are opened where they are used (scp/dicom/tls.h).
+struct TlsFiles {
+    std::filesystem::path certificate;  ///< our own, then those between it and its CA
+    std::filesystem::path key;
+    std::filesystem::path ca;   ///< CA certificates that the peer's certificate must come from
+    std::filesystem::path crl;  ///< revocation lists of all these CAs; empty: nothing is looked up
+};
+
+struct ScpTlsSettings {
+    int port = 0;       ///< 0: no TLS
+    bool only = false;  ///< the plain port stays closed
+    TlsFiles files;
+    bool require_client_certificate = true;
+};
+
 struct PeerSettings {
     std::string ae_title;
     std::vector<std::string> addresses;  ///< CIDR or single address; empty: any address
+    std::string certificate_sha256;      ///< 64 lower-case hex digits; empty: any certificate, or none
 };
 
 struct ScpSettings {
     std::string ae_title = "CARDIONODE";
     std::string bind_address = "127.0.0.1";
     int port = 11112;
+    ScpTlsSettings tls;
     bool accept_any_called_ae = false;
     std::vector<PeerSettings> peers;
     bool accept_unknown_peers = true;
@@ -80,6 +98,12 @@ struct OutputSettings {
     double min_landmark_confidence = 0.3;  ///< 0..1
 };
 
+struct DestinationTlsSettings {
+    TlsFiles files;                  ///< certificate and key may be empty: then we show none
+    std::string host_name;           ///< that the peer's certificate must carry; empty: the destination's host
+    std::string certificate_sha256;  ///< the peer's certificate itself, instead of a name in it; empty: by name
+};
+
 struct DestinationSettings {
     std::string name;
     std::string ae_title;
@@ -89,6 +113,7 @@ struct DestinationSettings {
     int retry_first_seconds = 10;
     int retry_longest_seconds = 3600;
     int give_up_hours = 72;
+    std::optional<DestinationTlsSettings> tls;  ///< none: plain
 };
 
 struct NodeSettings {

@@ -8,6 +8,7 @@
 #include "conf/base/files.h"
 #include "conf/command/operator_support.h"
 #include "conf/command/table.h"
+#include "scp/dicom/tls.h"
 #include "scp/queue/study_key.h"
 
 namespace cardionode {
@@ -140,7 +141,10 @@ std::string outputs_in_words(const StudyRow& study) {
 }
 
 Report check_report(const OperatorOptions& options) {
-    const auto settings = load_node_settings(options.config);
+    auto settings = load_node_settings(options.config);
+    if (settings) {
+        if (auto files = check_tls_files(*settings); !files) settings = std::move(files).error();
+    }
     if (!options.json) {
         if (settings) return {options.config.string() + ": ok\n"};
         return {settings.error().message + "\n", 2};
@@ -204,7 +208,8 @@ Result<Report> studies_report(const OperatorOptions& options, const Clock& clock
     }
     if (studies->empty()) {
         return Report{fmt::format("No study has arrived yet. The node listens as {} on {} port {}.\n",
-                                  settings->scp.ae_title, settings->scp.bind_address, settings->scp.port)};
+                                  settings->scp.ae_title, settings->scp.bind_address,
+                                  settings->scp.tls.only ? settings->scp.tls.port : settings->scp.port)};
     }
     const Moment now = clock.now();
     Table table({"STUDY", "STATE", ">AGE", "FROM", ">REV", ">SERIES", ">IMAGES", "OUTPUTS SENT", ">TRIES", "NEXT TRY",

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "conf/base/log.h"
+#include "scp/dicom/tls.h"
 
 namespace cardionode {
 namespace {
@@ -23,6 +24,9 @@ RetryPolicy policy_of(const DestinationSettings& destination) {
 }  // namespace
 
 Result<SendWorker> SendWorker::create(SendWorkerOptions options, const Clock& clock) {
+    if (const DestinationSettings& d = options.destination; d.tls) {
+        if (auto usable = TlsContext::for_client(*d.tls, d.host, d.name); !usable) return std::move(usable).error();
+    }
     auto queue = Queue::open(options.database, clock);
     if (!queue) return std::move(queue).error();
     const std::string name = "sender-" + options.destination.name;

@@ -32,7 +32,8 @@ struct SendWorkerOptions {
 
 class SendWorker {
 public:
-    /// Opens the queue and takes over what a former process held for this destination. Errors: as Queue::open.
+    /// Opens the queue and takes over what a former process held for this destination. Errors: as Queue::open; Config
+    /// for TLS files that cannot be used.
     static Result<SendWorker> create(SendWorkerOptions options, const Clock& clock = system_clock());
 
     /// Sends the next output that is due. false: none was. Errors are the queue's; those of the destination go to the

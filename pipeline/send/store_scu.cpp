@@ -17,6 +17,7 @@
 #include <fmt/format.h>
 
 #include "pipeline/send/status.h"
+#include "pipeline/send/tls_transport.h"
 
 namespace cardionode {
 namespace {
@@ -86,7 +87,9 @@ Error refused(const SendVerdict& verdict) {
 }
 
 /// Connects and negotiates. The parameters belong to the association afterwards, also when it was refused.
-Result<AssociationPtr> associate(T_ASC_Network* network, ParametersPtr parameters, const SendTimeouts& timeouts) {
+/// @param tls  nullptr: plain
+Result<AssociationPtr> associate(T_ASC_Network* network, ParametersPtr parameters, const TlsTransport* tls,
+                                 const SendTimeouts& timeouts) {
     T_ASC_Association* raw = nullptr;
     const OFCondition condition =
         ASC_requestAssociation(network, parameters.get(), &raw, nullptr, nullptr, DUL_NOBLOCK, timeouts.acse_seconds);
@@ -98,6 +101,7 @@ Result<AssociationPtr> associate(T_ASC_Network* network, ParametersPtr parameter
         // DCMTK keeps the source in the high byte of the reason.
         return refused(judge_rejection(reject.result, reject.source, reject.reason & 0xFF));
     }
+    if (condition.bad() && tls && !tls->failure().empty()) return retry_error("no association: TLS: " + tls->failure());
     if (condition.bad()) return retry_error("no association: " + words(condition));
     if (!association) return retry_error("no association");
     return association;
@@ -153,11 +157,21 @@ Result<std::string> send(const std::filesystem::path& path, const OutputFile& ou
     auto parameters = propose(object, destination);
     if (!parameters) return std::move(parameters).error();
 
+    std::unique_ptr<TlsTransport> tls;  // outlives network and association
+    if (destination.tls) {
+        auto made = TlsTransport::create(destination, timeouts.acse_seconds);
+        // The files were right when the service started: they may be in the middle of a change.
+        if (!made) return retry_error(std::move(made).error().message);
+        tls = std::move(made).value();
+    }
     T_ASC_Network* raw_network = nullptr;
     const OFCondition made = ASC_initializeNetwork(NET_REQUESTOR, 0, timeouts.acse_seconds, &raw_network);
     const NetworkPtr network(raw_network);  // outlives the association
     if (made.bad()) return retry_error("network: " + words(made));
-    auto association = associate(network.get(), std::move(*parameters), timeouts);
+    if (tls && (ASC_setTransportLayer(network.get(), tls.get(), 0).bad() ||
+                ASC_setTransportLayerType(parameters->get(), OFTrue).bad()))
+        return bug_error("DCMTK did not take the TLS layer");
+    auto association = associate(network.get(), std::move(*parameters), tls.get(), timeouts);
     if (!association) return std::move(association).error();
 
     const auto context = accepted_context(association->get());

@@ -114,6 +114,10 @@ Result<void> parse_user_information(std::span<const std::byte> body, AssociateRe
             request.implementation_class_uid = uid_of(item->body.first(std::min(item->body.size(), kMaxUidBytes)));
         } else if (item->type == 0x55) {
             request.implementation_version = text_of(item->body.first(std::min<std::size_t>(item->body.size(), 16)));
+        } else if (item->type == 0x58) {
+            // A positive response, if one is asked for, is left out: so answers who has no use for it (D.3.3.7.2).
+            const std::uint8_t type = Reader(item->body).u8();
+            request.user_identity = type >= 1 && type <= 5 ? static_cast<UserIdentity>(type) : UserIdentity::Unknown;
         }
     }
     return {};
@@ -158,6 +162,19 @@ std::vector<std::byte> four_bytes(PduType type, unsigned a, unsigned b, unsigned
 }
 
 }  // namespace
+
+std::string_view to_string(UserIdentity identity) {
+    switch (identity) {
+        case UserIdentity::None: return "none";
+        case UserIdentity::Username: return "username";
+        case UserIdentity::UsernameAndPasscode: return "username_and_passcode";
+        case UserIdentity::Kerberos: return "kerberos";
+        case UserIdentity::Saml: return "saml";
+        case UserIdentity::Jwt: return "jwt";
+        case UserIdentity::Unknown: return "unknown";
+    }
+    return "unknown";
+}
 
 PduHeader parse_pdu_header(std::span<const std::byte, kPduHeaderBytes> bytes) {
     Reader reader(bytes);

@@ -10,6 +10,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "conf/base/result.h"
@@ -42,6 +43,11 @@ struct ProposedContext {
     std::vector<std::string> transfer_syntaxes;  ///< in the peer's order
 };
 
+/// What kind of user identity the peer sent (PS3.7 D.3.3.7). Who it names, and the secret beside it, are not kept:
+/// nothing here depends on them.
+enum class UserIdentity : std::uint8_t { None, Username, UsernameAndPasscode, Kerberos, Saml, Jwt, Unknown };
+std::string_view to_string(UserIdentity identity);
+
 struct AssociateRequest {
     std::uint16_t protocol_version = 0;
     std::string called_ae_title;    ///< without leading and trailing spaces
@@ -52,6 +58,7 @@ struct AssociateRequest {
     std::uint32_t max_pdu = 0;  ///< 0: no limit
     std::string implementation_class_uid;
     std::string implementation_version;
+    UserIdentity user_identity = UserIdentity::None;
 };
 
 /// @param body  the PDU without its 6-byte header

@@ -55,11 +55,11 @@ void Association::refuse(const Refusal& refusal, const AssociateRequest& request
 /// Reads the request and answers it. false: there is no association, and the peer knows.
 bool Association::open() {
     const std::chrono::seconds limit(context_.settings->association_timeout_seconds);
-    const SteadyTime until = std::chrono::steady_clock::now() + limit;
-    const ReadPdu pdu = connection_.read_pdu(until, limit, [](const PduHeader& header) {
+    const auto allowed = [](const PduHeader& header) {
         return header.type == static_cast<std::uint8_t>(PduType::AssociateRequest) &&
                header.length <= kMaxAssociateBytes;
-    });
+    };
+    const ReadPdu pdu = connection_.read_pdu(context_.request_until, limit, allowed, context_.request_until);
     const auto give_up = [&](std::string_view reason) {
         context_.slot->state = SlotState::Leaving;
         log_info("connection_without_association", {{"address", context_.peer_address}, {"reason", reason}});
@@ -83,7 +83,9 @@ bool Association::open() {
     }
     request_ = std::move(parsed).value();
     const auto address = parse_address(context_.peer_address);
-    auto refusal = refusal_of(request_, *context_.rules, address.ok() ? *address : AddressBytes{});
+    const TlsSession* tls = connection_.tls();
+    auto refusal = refusal_of(request_, *context_.rules, address.ok() ? *address : AddressBytes{},
+                              tls ? std::string_view(tls->peer_certificate()) : std::string_view());
     if (!refusal && context_.shared->spool_gone) refusal = Refusal{kRejectTooMany, "spool_gone"};
     if (!refusal && context_.shared->low_space) refusal = Refusal{kRejectTooMany, "low_space"};
     if (!refusal) {
@@ -106,6 +108,8 @@ bool Association::open() {
                                     {"called", request_.called_ae_title},
                                     {"address", context_.peer_address},
                                     {"software", request_.implementation_version},
+                                    {"security", tls ? tls->version() : "none"},
+                                    {"user_identity", to_string(request_.user_identity)},
                                     {"contexts", fmt::format("{}/{}", contexts_.size(), answers.size())}});
     return connection_.write(
         write_associate_accept(request_, answers, static_cast<std::uint32_t>(context_.settings->max_pdu_bytes)),

@@ -32,6 +32,7 @@ struct AssociationContext {
     SharedState* shared = nullptr;
     Slot* slot = nullptr;
     std::string peer_address;
+    SteadyTime request_until{};  ///< when the A-ASSOCIATE-RQ must have come whole
     std::function<bool()> stop;  ///< true: end at the next message
     /// Called after the answer, and with 0 at the end of the association.
     std::function<void(std::uint64_t bytes)> instance_stored;

@@ -51,6 +51,53 @@ Connection::Wait Connection::wait_for(short events, SteadyTime until) {
     }
 }
 
+Connection::Moved Connection::receive(std::span<std::byte> into) {
+    if (tls_) {
+        const TlsSession::Moved moved = tls_->read(into);
+        if (moved.step == TlsSession::Step::WantRead) return {0, POLLIN};
+        if (moved.step == TlsSession::Step::WantWrite) return {0, POLLOUT};
+        return {moved.step == TlsSession::Step::Done ? moved.bytes : 0, 0};
+    }
+    while (true) {
+        const ssize_t n = ::recv(socket_.get(), into.data(), into.size(), 0);
+        if (n > 0) return {static_cast<std::size_t>(n), 0};
+        if (n < 0 && errno == EINTR) continue;
+        return {0, n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) ? static_cast<short>(POLLIN) : short{0}};
+    }
+}
+
+Connection::Moved Connection::transmit(std::span<const std::byte> bytes) {
+    if (tls_) {
+        const TlsSession::Moved moved = tls_->write(bytes);
+        if (moved.step == TlsSession::Step::WantRead) return {0, POLLIN};
+        if (moved.step == TlsSession::Step::WantWrite) return {0, POLLOUT};
+        return {moved.step == TlsSession::Step::Done ? moved.bytes : 0, 0};
+    }
+    while (true) {
+        const ssize_t n = ::send(socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
+        if (n > 0) return {static_cast<std::size_t>(n), 0};
+        if (n < 0 && errno == EINTR) continue;
+        return {0, n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) ? static_cast<short>(POLLOUT) : short{0}};
+    }
+}
+
+Result<Handshake> Connection::secure(const TlsContext& context, SteadyTime until) {
+    auto session = TlsSession::create(context, socket_.get());
+    if (!session) return std::move(session).error();
+    tls_ = std::move(session).value();
+    while (true) {
+        const TlsSession::Step step = tls_->handshake();
+        if (step == TlsSession::Step::Done) return Handshake::Done;
+        if (step == TlsSession::Step::Closed) return Handshake::Closed;
+        if (step == TlsSession::Step::Failed) return Handshake::Refused;
+        // Bytes that always come in time must not outrun the deadline of the whole.
+        if (std::chrono::steady_clock::now() > until) return Handshake::TimedOut;
+        const Wait wait = wait_for(step == TlsSession::Step::WantRead ? POLLIN : POLLOUT, until);
+        if (wait == Wait::TimedOut) return Handshake::TimedOut;
+        if (wait == Wait::Stopped) return Handshake::Stopped;
+    }
+}
+
 /// Until `wanted` bytes are in the buffer.
 ReadEnd Connection::fill(std::size_t wanted, SteadyTime until) {
     while (end_ - begin_ < wanted) {
@@ -59,22 +106,20 @@ ReadEnd Connection::fill(std::size_t wanted, SteadyTime until) {
             end_ -= begin_;
             begin_ = 0;
         }
-        const ssize_t n = ::recv(socket_.get(), buffer_.get() + end_, capacity_ - end_, 0);
-        if (n > 0) {
-            end_ += static_cast<std::size_t>(n);
+        const Moved moved = receive({buffer_.get() + end_, capacity_ - end_});
+        if (moved.bytes > 0) {
+            end_ += moved.bytes;
             progress_();
             // Bytes that always come in time must not outrun the deadline of the whole.
             if (end_ - begin_ < wanted && std::chrono::steady_clock::now() > until) return ReadEnd::TimedOut;
             continue;
         }
-        if (n == 0) return ReadEnd::Closed;
-        if (errno == EINTR) continue;
-        if (errno != EAGAIN && errno != EWOULDBLOCK) return ReadEnd::Closed;
+        if (moved.wait_for == 0) return ReadEnd::Closed;
         // A sender without TCP_NODELAY holds its next small packet back until this one is acknowledged, and the kernel
         // would take 40 ms for that. It forgets this option by itself, so it is set before each wait.
         const int on = 1;
         (void)::setsockopt(socket_.get(), IPPROTO_TCP, TCP_QUICKACK, &on, sizeof on);
-        const Wait wait = wait_for(POLLIN, until);
+        const Wait wait = wait_for(moved.wait_for, until);
         if (wait == Wait::TimedOut) return ReadEnd::TimedOut;
         if (wait == Wait::Stopped) return ReadEnd::Stopped;
     }
@@ -82,11 +127,11 @@ ReadEnd Connection::fill(std::size_t wanted, SteadyTime until) {
 }
 
 ReadPdu Connection::read_pdu(SteadyTime first, std::chrono::milliseconds whole,
-                             const std::function<bool(const PduHeader&)>& allowed) {
+                             const std::function<bool(const PduHeader&)>& allowed, SteadyTime latest) {
     ReadPdu pdu;
     pdu.end = fill(1, first);
     if (pdu.end != ReadEnd::Pdu) return pdu;
-    const SteadyTime until = std::chrono::steady_clock::now() + whole;
+    const SteadyTime until = std::min(std::chrono::steady_clock::now() + whole, latest);
     pdu.end = fill(kPduHeaderBytes, until);
     if (pdu.end != ReadEnd::Pdu) return pdu;
     pdu.header = parse_pdu_header(std::span<const std::byte, kPduHeaderBytes>(buffer_.get() + begin_, kPduHeaderBytes));
@@ -104,21 +149,20 @@ ReadPdu Connection::read_pdu(SteadyTime first, std::chrono::milliseconds whole,
 bool Connection::write(std::span<const std::byte> bytes, std::chrono::milliseconds longest) {
     const SteadyTime until = std::chrono::steady_clock::now() + longest;
     while (!bytes.empty()) {
-        const ssize_t n = ::send(socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
-        if (n > 0) {
-            bytes = bytes.subspan(static_cast<std::size_t>(n));
+        const Moved moved = transmit(bytes);
+        if (moved.bytes > 0) {
+            bytes = bytes.subspan(moved.bytes);
             progress_();
             continue;
         }
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK) return false;
-        if (wait_for(POLLOUT, until) != Wait::Ready) return false;
+        if (moved.wait_for == 0 || wait_for(moved.wait_for, until) != Wait::Ready) return false;
     }
     return true;
 }
 
 void Connection::close_after_answer(std::chrono::milliseconds longest) {
     const SteadyTime until = std::chrono::steady_clock::now() + longest;
+    if (tls_) tls_->say_goodbye();
     if (::shutdown(socket_.get(), SHUT_WR) != 0) return;
     while (std::chrono::steady_clock::now() < until) {
         const ssize_t n = ::recv(socket_.get(), buffer_.get(), capacity_, 0);

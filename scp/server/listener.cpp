@@ -15,7 +15,7 @@ Result<FileDescriptor> listen_on(const std::string& address, int port) {
     const auto failed = [&](std::string_view doing, int number) {
         std::string why = std::strerror(number);
         if (number == EACCES) why += " (ports under 1024 need a right of their own, see the unit file)";
-        return config_error(fmt::format("scp.port: {} {} port {}: {}", doing, address, port, why));
+        return config_error(fmt::format("{} {} port {}: {}", doing, address, port, why));
     };
     addrinfo hints{};
     hints.ai_socktype = SOCK_STREAM;

@@ -1,4 +1,5 @@
 // cardionode-scp: the DICOM receiver.
+#include <csignal>
 #include <cstdio>
 #include <exception>
 #include <string>
@@ -24,7 +25,7 @@ int run(const std::string& config) {
     auto level = log_level_from(settings->node.log_level);
     if (!level) return stop_with(level.error());
     set_log_level(*level);
-    auto supervisor = Supervisor::create(*settings);
+    auto supervisor = Supervisor::create(*settings, config);
     if (!supervisor) return stop_with(supervisor.error());
     return supervisor->run();
 }
@@ -32,10 +33,16 @@ int run(const std::string& config) {
 }  // namespace
 
 int main(int argc, char** argv) {
-    CLI::App app("Receives DICOM objects and keeps them for the pipeline. Ends at SIGTERM.");
+    CLI::App app(
+        "Receives DICOM objects and keeps them for the pipeline. Ends at SIGTERM, reads its settings again at SIGHUP.");
     std::string config = "/etc/cardionode/node.yaml";
     app.add_option("--config", config, "settings")->capture_default_str();
     CLI11_PARSE(app, argc, argv);
+    // A reload that is asked for too early waits until the supervisor looks; by default it would end this process.
+    sigset_t reload;
+    sigemptyset(&reload);
+    sigaddset(&reload, SIGHUP);
+    sigprocmask(SIG_BLOCK, &reload, nullptr);
     try {
         return run(config);
     } catch (const std::exception& error) {

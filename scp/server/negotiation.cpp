@@ -3,12 +3,13 @@
 namespace cardionode {
 
 std::optional<Refusal> refusal_of(const AssociateRequest& request, const PeerRules& rules,
-                                  const AddressBytes& peer_address) {
+                                  const AddressBytes& peer_address, std::string_view certificate_sha256) {
     if ((request.protocol_version & 1) == 0) return Refusal{kRejectProtocolVersion, "protocol_version"};
     if (request.application_context != kApplicationContext)
         return Refusal{kRejectApplicationContext, "application_context"};
     if (!rules.called_allowed(request.called_ae_title)) return Refusal{kRejectCalledAe, "called_ae_title"};
-    if (!is_ae_title(request.calling_ae_title) || !rules.calling_allowed(request.calling_ae_title, peer_address))
+    if (!is_ae_title(request.calling_ae_title) ||
+        !rules.calling_allowed(request.calling_ae_title, peer_address, certificate_sha256))
         return Refusal{kRejectCallingAe, "calling_ae_title"};
     return std::nullopt;
 }

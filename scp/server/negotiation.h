@@ -21,8 +21,9 @@ struct Refusal {
 };
 
 /// none: the association may be opened, as far as the request tells.
+/// @param certificate_sha256  of the certificate that the peer proved to have; empty: none
 std::optional<Refusal> refusal_of(const AssociateRequest& request, const PeerRules& rules,
-                                  const AddressBytes& peer_address);
+                                  const AddressBytes& peer_address, std::string_view certificate_sha256);
 
 /// One answer for each proposed context, in order: of the transfer syntaxes that we keep, the first that the peer
 /// named.

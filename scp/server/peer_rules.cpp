@@ -27,6 +27,7 @@ Result<PeerRules> PeerRules::create(const ScpSettings& settings) {
     for (const PeerSettings& from : settings.peers) {
         Peer peer;
         peer.ae_title = from.ae_title;
+        peer.certificate_sha256 = from.certificate_sha256;
         for (const std::string& cidr : from.addresses) {
             const auto slash = cidr.find('/');
             const std::string_view address = std::string_view(cidr).substr(0, slash);
@@ -49,7 +50,8 @@ Result<PeerRules> PeerRules::create(const ScpSettings& settings) {
     return rules;
 }
 
-bool PeerRules::calling_allowed(std::string_view calling_ae_title, const AddressBytes& address) const {
+bool PeerRules::calling_allowed(std::string_view calling_ae_title, const AddressBytes& address,
+                                std::string_view certificate_sha256) const {
     const auto inside = [&](const Network& network) {
         const int whole = network.bits / 8, rest = network.bits % 8;
         if (std::memcmp(network.address.data(), address.data(), static_cast<std::size_t>(whole)) != 0) return false;
@@ -61,6 +63,7 @@ bool PeerRules::calling_allowed(std::string_view calling_ae_title, const Address
     for (const Peer& peer : peers_) {
         if (peer.ae_title != calling_ae_title) continue;
         named = true;
+        if (!peer.certificate_sha256.empty() && peer.certificate_sha256 != certificate_sha256) continue;
         if (peer.networks.empty() || std::ranges::any_of(peer.networks, inside)) return true;
     }
     return !named && unknown_peers_;

@@ -1,7 +1,7 @@
 // Who may open an association: AE titles and addresses from the settings.
 //
-// A calling AE title that stands in `peers` is bound to its addresses, whatever accept_unknown_peers says; one that
-// stands there several times may come from the addresses of each entry.
+// A calling AE title that stands in `peers` is bound to its addresses and its certificate, whatever
+// accept_unknown_peers says; one that stands there several times may come as each entry says.
 // Thread safety: a value, read only after it was made.
 #pragma once
 
@@ -24,7 +24,9 @@ class PeerRules {
 public:
     /// Config: an address that is none.
     static Result<PeerRules> create(const ScpSettings& settings);
-    bool calling_allowed(std::string_view calling_ae_title, const AddressBytes& address) const;
+    /// @param certificate_sha256  of the certificate that the peer proved to have; empty: none
+    bool calling_allowed(std::string_view calling_ae_title, const AddressBytes& address,
+                         std::string_view certificate_sha256 = {}) const;
     bool called_allowed(std::string_view called_ae_title) const;
 
 private:
@@ -34,7 +36,8 @@ private:
     };
     struct Peer {
         std::string ae_title;
-        std::vector<Network> networks;  ///< empty: any address
+        std::vector<Network> networks;   ///< empty: any address
+        std::string certificate_sha256;  ///< empty: any certificate, or none
     };
     std::string own_ae_title_;
     bool any_called_ = false;

@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <exception>
 
-#include <linux/ioprio.h>
 #include <poll.h>
 #include <sched.h>
 #include <sys/prctl.h>
@@ -70,12 +69,17 @@ void be_prompt() {
     if (::sched_getscheduler(0) == SCHED_OTHER) be_scheduled(-10);  // otherwise the unit chose, and better
 }
 
+/// ioprio_set(2): best effort, the lowest of its levels. <linux/ioprio.h> of later kernels is no C++ (`class` is a name
+/// in it), and glibc has nothing.
+constexpr int kIoprioWhoProcess = 1, kIoprioClassBestEffort = 2, kIoprioClassShift = 13, kIoprioLowestLevel = 7;
+
 /// Receiving goes first: what is durable in a segment can wait (IndexerLoop). But not for ever behind programs that
 /// compute: so no higher nice value. Nor the idle class of I/O: a journal commit of the file system may wait for these
 /// writes, and everybody's answers for the commit.
 void be_patient() {
     be_scheduled(0);
-    (void)::syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, 7));
+    (void)::syscall(SYS_ioprio_set, kIoprioWhoProcess, 0,
+                    kIoprioClassBestEffort << kIoprioClassShift | kIoprioLowestLevel);
 }
 
 /// When to index: as soon as no instance came for kPause, so that a lone one is known at once, and a burst is left to
@@ -251,6 +255,31 @@ private:
     std::chrono::steady_clock::time_point last_close_{};
 };
 
+/// The handshake, before a byte of DICOM is read. false: there is nothing to go on with, and the log has why.
+bool secured(Connection& connection, const TlsContext& tls, SteadyTime until, const std::string& peer_address,
+             Slot& slot) {
+    constexpr std::chrono::milliseconds kLeaveTime{1'000};
+    const auto handshake = connection.secure(tls, until);
+    if (handshake && *handshake == Handshake::Done) return true;
+    slot.state = SlotState::Leaving;
+    if (handshake && *handshake == Handshake::Refused) {
+        const TlsFailure& failure = connection.tls()->failure();
+        log_warning("tls_refused", {{"address", peer_address},
+                                    {"reason", failure.reason},
+                                    {"detail", failure.detail},
+                                    {"certificate_sha256", failure.certificate}});
+        connection.close_after_answer(kLeaveTime);  // so that the alert arrives before the end
+        return false;
+    }
+    std::string reason = "stopped";
+    if (!handshake) reason = handshake.error().message;
+    else if (*handshake == Handshake::Closed) reason = "closed";
+    else if (*handshake == Handshake::TimedOut) reason = "silent";
+    log_info("connection_without_association",
+             {{"address", peer_address}, {"reason", reason}, {"step", "TLS handshake"}});
+    return false;
+}
+
 }  // namespace
 
 bool become_child(int parent_process, int signal_when_parent_dies) {
@@ -270,10 +299,13 @@ bool become_child(int parent_process, int signal_when_parent_dies) {
     return ::getppid() == parent_process;
 }
 
-int run_connection(FileDescriptor socket, const std::string& peer_address, const NodeSettings& settings,
-                   const PeerRules& rules, const Spool& spool, SharedState& shared, Slot& slot, int wake_indexer) {
+int run_connection(FileDescriptor socket, const std::string& peer_address, const TlsContext* tls,
+                   const NodeSettings& settings, const PeerRules& rules, const Spool& spool, SharedState& shared,
+                   Slot& slot, int wake_indexer) {
     try {
         be_prompt();
+        const SteadyTime request_until =
+            std::chrono::steady_clock::now() + std::chrono::seconds(settings.scp.association_timeout_seconds);
         const auto stop = [] { return asked_to_end.load(); };
         auto connection = Connection::create(std::move(socket), static_cast<std::size_t>(settings.scp.max_pdu_bytes),
                                              stop, [&slot] { slot.progressed(); });
@@ -282,6 +314,7 @@ int run_connection(FileDescriptor socket, const std::string& peer_address, const
                      {{"address", peer_address}, {"reason", connection.error().message}});
             return 0;
         }
+        if (tls && !secured(*connection, *tls, request_until, peer_address, slot)) return 0;
         AssociationContext context;
         context.settings = &settings.scp;
         context.rules = &rules;
@@ -289,6 +322,7 @@ int run_connection(FileDescriptor socket, const std::string& peer_address, const
         context.shared = &shared;
         context.slot = &slot;
         context.peer_address = peer_address;
+        context.request_until = request_until;
         context.stop = stop;
         context.instance_stored = [wake_indexer, &shared](std::uint64_t bytes) {
             shared.traffic.stored(bytes);

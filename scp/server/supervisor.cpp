@@ -15,9 +15,11 @@
 #include <unistd.h>
 
 #include "conf/base/log.h"
+#include "conf/base/time.h"
 #include "scp/queue/queue.h"
 #include "scp/server/listener.h"
 #include "scp/server/processes.h"
+#include "scp/server/reload.h"
 
 namespace cardionode {
 namespace {
@@ -37,12 +39,18 @@ Supervisor::Supervisor(Supervisor&&) noexcept = default;
 // The shared table is left to the end of the process: children may still be writing into it.
 Supervisor::~Supervisor() = default;
 
-Result<Supervisor> Supervisor::create(const NodeSettings& settings) {
+Result<Supervisor> Supervisor::create(const NodeSettings& settings, std::filesystem::path file) {
     Supervisor s;
     s.settings_ = settings;
+    s.file_ = std::move(file);
     auto rules = PeerRules::create(settings.scp);
     if (!rules) return std::move(rules).error();
     s.rules_ = std::move(rules).value();
+    if (settings.scp.tls.port != 0) {
+        auto tls = TlsContext::for_server(settings.scp.tls);
+        if (!tls) return std::move(tls).error();
+        s.tls_ = std::move(tls).value();
+    }
     auto spool = prepare_spool(settings.node.spool, settings.scp.spool_sentinel);
     if (!spool) return std::move(spool).error();
     s.spool_ = std::move(spool).value();
@@ -59,16 +67,23 @@ Result<Supervisor> Supervisor::create(const NodeSettings& settings) {
         auto queue = Queue::open(settings.node.database);  // closed again: a queue never crosses a fork
         if (!queue && queue.error().kind == ErrorKind::Config) return std::move(queue).error().in("node.database");
     }
-    auto listener = listen_on(settings.scp.bind_address, settings.scp.port);
-    if (!listener) return std::move(listener).error();
-    s.listener_ = std::move(listener).value();
+    if (!settings.scp.tls.only) {
+        auto listener = listen_on(settings.scp.bind_address, settings.scp.port);
+        if (!listener) return std::move(listener).error().in("scp.port");
+        s.listener_ = std::move(listener).value();
+    }
+    if (s.tls_) {
+        auto listener = listen_on(settings.scp.bind_address, settings.scp.tls.port);
+        if (!listener) return std::move(listener).error().in("scp.tls.port");
+        s.tls_listener_ = std::move(listener).value();
+    }
 
     sigset_t watched;
     sigemptyset(&watched);
-    for (const int number : {SIGTERM, SIGINT, SIGCHLD}) sigaddset(&watched, number);
+    for (const int number : {SIGTERM, SIGINT, SIGCHLD, SIGHUP}) sigaddset(&watched, number);
     if (::sigprocmask(SIG_BLOCK, &watched, nullptr) != 0) return bug_error("sigprocmask failed");
     std::signal(SIGPIPE, SIG_IGN);
-    std::signal(SIGHUP, SIG_IGN);
+    std::signal(SIGHUP, SIG_DFL);  // one that is ignored (nohup) would not come here
     s.signals_ = FileDescriptor(::signalfd(-1, &watched, SFD_CLOEXEC | SFD_NONBLOCK));
     s.wake_indexer_ = FileDescriptor(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     if (!s.signals_.valid() || !s.wake_indexer_.valid()) return retry_error("no file descriptors left");
@@ -83,17 +98,20 @@ int Supervisor::run() {
     start_indexer();
     if (in_child()) return *child_exit_;
     look_at_free_space();
-    log_info(
-        "receiver_started",
-        {{"ae_title", settings_.scp.ae_title}, {"address", settings_.scp.bind_address}, {"port", settings_.scp.port}});
-    manager_.ready(fmt::format("listening on {} port {}", settings_.scp.bind_address, settings_.scp.port));
+    log_info("receiver_started", {{"ae_title", settings_.scp.ae_title},
+                                  {"address", settings_.scp.bind_address},
+                                  {"port", settings_.scp.tls.only ? 0 : settings_.scp.port},
+                                  {"tls_port", settings_.scp.tls.port}});
+    manager_.ready(where_it_listens());
     while (true) {
-        pollfd items[2] = {{signals_.get(), POLLIN, 0}, {listener_.get(), POLLIN, 0}};
-        ::poll(items, listener_.valid() ? 2 : 1, static_cast<int>(kTick.count()));
+        // poll(2) passes over a descriptor of -1.
+        pollfd items[3] = {{signals_.get(), POLLIN, 0}, {listener_.get(), POLLIN, 0}, {tls_listener_.get(), POLLIN, 0}};
+        ::poll(items, 3, static_cast<int>(kTick.count()));
         manager_.alive();
         handle_signals();
         reap();
         look_at_free_space();
+        look_at_certificate();
         enforce_deadlines();
         if (draining_since_) {
             drain();
@@ -101,7 +119,8 @@ int Supervisor::run() {
             continue;
         }
         start_indexer();
-        if (!in_child()) accept_connections();
+        if (!in_child()) accept_connections(listener_, nullptr);
+        if (!in_child()) accept_connections(tls_listener_, tls_ ? &*tls_ : nullptr);
         if (in_child()) return *child_exit_;
     }
     log_info("receiver_stopped");
@@ -112,27 +131,81 @@ void Supervisor::handle_signals() {
     signalfd_siginfo info{};
     while (::read(signals_.get(), &info, sizeof info) == sizeof info) {
         if (info.ssi_signo == SIGCHLD || draining_since_) continue;
+        if (info.ssi_signo == SIGHUP) {
+            reload();
+            continue;
+        }
         draining_since_ = std::chrono::steady_clock::now();
         listener_.reset();
+        tls_listener_.reset();
         log_info("receiver_stopping", {{"connections", children_.size()}});
         manager_.stopping("open associations finish");
     }
 }
 
-void Supervisor::accept_connections() {
+std::string Supervisor::where_it_listens() const {
+    const ScpSettings& scp = settings_.scp;
+    std::string ports = scp.tls.only ? "" : fmt::format(" port {}", scp.port);
+    if (scp.tls.port != 0) ports += fmt::format("{} TLS port {}", ports.empty() ? "" : " and", scp.tls.port);
+    return fmt::format("listening on {}{}", scp.bind_address, ports);
+}
+
+void Supervisor::reload() {
+    auto next = reload_settings(file_, settings_);
+    if (!next) {
+        log_error("reload_failed", {{"kept", "the settings of before"}, {"reason", next.error().message}});
+        manager_.ready(where_it_listens() + "; the new settings are wrong, see the log");
+        return;
+    }
+    settings_ = std::move(next->settings);
+    rules_ = std::move(next->rules);
+    tls_ = std::move(next->tls);
+    certificate_looked_at_.reset();
+    if (auto level = log_level_from(settings_.node.log_level)) set_log_level(*level);
+    // It indexes what came so far, ends, and is started again with the new settings.
+    if (next->indexer_changed && indexer_ >= 0) ::kill(indexer_, SIGUSR1);
+    log_info("reloaded", {{"open_connections", children_.size()}});
+    if (!next->waiting.empty())
+        log_warning("reload_needs_restart", {{"keys", fmt::format("{}", fmt::join(next->waiting, " "))}});
+    manager_.ready(where_it_listens());
+}
+
+/// Says so from thirty days before our certificate or a revocation list ends, once a day.
+void Supervisor::look_at_certificate() {
+    constexpr std::chrono::hours kDay{24}, kSoon{30 * 24};
+    const auto now = std::chrono::steady_clock::now();
+    if (!tls_ || (certificate_looked_at_ && now - *certificate_looked_at_ < kDay)) return;
+    certificate_looked_at_ = now;
+    const auto left = tls_->valid_until() - system_clock().now();
+    if (left > kSoon) return;
+    const auto hours = std::chrono::duration_cast<std::chrono::hours>(left).count();
+    log_event(hours < 0 ? LogLevel::Error : LogLevel::Warning, "certificate_ends",
+              {{"what", "scp.tls: certificate or revocation list"}, {"hours_left", hours}});
+}
+
+void Supervisor::accept_connections(const FileDescriptor& listener, const TlsContext* tls) {
+    if (!listener.valid()) return;
     constexpr int kAtOnce = 32;  // then deadlines and signals get their turn
     for (int i = 0; i < kAtOnce && !in_child(); ++i) {
-        Accepted accepted = accept_from(listener_.get());
+        Accepted accepted = accept_from(listener.get());
         if (!accepted.socket.valid()) {
             if (accepted.error_number != 0)
                 log_error("cannot_accept", {{"reason", std::strerror(accepted.error_number)}});
             return;
         }
-        start_child(std::move(accepted.socket), std::move(accepted.peer_address));
+        start_child(std::move(accepted.socket), std::move(accepted.peer_address), tls);
     }
 }
 
-void Supervisor::start_child(FileDescriptor socket, std::string peer_address) {
+/// In a child: what is the parent's alone.
+void Supervisor::close_own_files() {
+    listener_.reset();
+    tls_listener_.reset();
+    signals_.reset();
+    lock_.reset();
+}
+
+void Supervisor::start_child(FileDescriptor socket, std::string peer_address, const TlsContext* tls) {
     const auto now = std::chrono::steady_clock::now();
     Slot* free_slot = nullptr;
     std::size_t waiting = 0;
@@ -161,17 +234,21 @@ void Supervisor::start_child(FileDescriptor socket, std::string peer_address) {
         return;
     }
     if (pid > 0) {
-        children_[pid] = {free_slot, std::move(peer_address), now, std::nullopt, false};
+        children_[pid] = {free_slot,
+                          std::move(peer_address),
+                          now,
+                          std::chrono::seconds(settings_.scp.association_timeout_seconds),
+                          std::chrono::seconds(settings_.scp.dimse_timeout_seconds),
+                          std::nullopt,
+                          false};
         return;
     }
-    listener_.reset();
-    signals_.reset();
-    lock_.reset();
+    close_own_files();
     if (!become_child(parent, SIGUSR1)) {
         child_exit_ = 1;
         return;
     }
-    child_exit_ = run_connection(std::move(socket), peer_address, settings_, *rules_, spool_, *shared_, *free_slot,
+    child_exit_ = run_connection(std::move(socket), peer_address, tls, settings_, *rules_, spool_, *shared_, *free_slot,
                                  wake_indexer_.get());
 }
 
@@ -190,9 +267,8 @@ void Supervisor::start_indexer() {
         indexer_started_ = now;
         return;
     }
-    listener_.reset();
-    signals_.reset();
-    lock_.reset();
+    close_own_files();
+    tls_.reset();  // it has no use for the key
     child_exit_ = become_child(parent, SIGKILL) ? run_indexer(settings_, spool_, *shared_, wake_indexer_.get()) : 1;
 }
 
@@ -205,7 +281,8 @@ void Supervisor::reap() {
                                                     : fmt::format("exit {}", WEXITSTATUS(status));
         if (pid == indexer_) {
             indexer_ = -1;
-            if (now - indexer_started_ > kLongestPause) indexer_pause_ = std::chrono::milliseconds(0);
+            // One that ended well was asked to, for new settings.
+            if (clean || now - indexer_started_ > kLongestPause) indexer_pause_ = std::chrono::milliseconds(0);
             indexer_pause_ = std::min(std::max(indexer_pause_ * 2, kFirstPause), kLongestPause);
             indexer_next_ = now + indexer_pause_;
             if (!clean) log_error("indexer_ended", {{"how", how}, {"again_in_ms", indexer_pause_.count()}});
@@ -227,10 +304,9 @@ void Supervisor::enforce_deadlines() {
         const auto progress = SteadyTime(std::chrono::milliseconds(child.slot->progress_ms.load()));
         SteadyTime end = now + kGrace;
         if (state == SlotState::Connected) {
-            end = child.started + std::chrono::seconds(settings_.scp.association_timeout_seconds) + kGrace;
+            end = child.started + child.association_timeout + kGrace;
         } else if (state == SlotState::Associated) {
-            const std::chrono::seconds silence(settings_.scp.dimse_timeout_seconds);
-            end = std::min(progress, now) + silence + kSlowDisk;
+            end = std::min(progress, now) + child.silence + kSlowDisk;
         } else {
             if (!child.leaving_since) child.leaving_since = now;
             end = *child.leaving_since + kLeaveTime + kGrace;

@@ -2,10 +2,12 @@
 // the limits, and keeps the indexer alive. It parses nothing that comes from the network.
 //
 // Single-threaded. Silent peers cost a sleeping process each, up to kMaxSilentConnections, and delay nobody.
+// SIGHUP: reads the settings again (reload.h); connections that are open go on with what they began with.
 // SIGTERM: stops listening, lets open associations finish for kDrainTime, then ends them, then lets the indexer finish.
 #pragma once
 
 #include <chrono>
+#include <filesystem>
 #include <map>
 #include <optional>
 #include <string>
@@ -14,6 +16,7 @@
 #include "conf/base/node_settings.h"
 #include "conf/base/result.h"
 #include "conf/base/service_manager.h"
+#include "scp/dicom/tls.h"
 #include "scp/server/peer_rules.h"
 #include "scp/server/shared_state.h"
 #include "scp/store/spool.h"
@@ -22,8 +25,10 @@ namespace cardionode {
 
 class Supervisor {
 public:
-    /// Listens and takes the spool. Config: port in use or forbidden, spool unusable or in use, queue unusable.
-    static Result<Supervisor> create(const NodeSettings& settings);
+    /// Listens and takes the spool. Config: port in use or forbidden, spool unusable or in use, queue unusable, TLS
+    /// files that cannot be used.
+    /// @param file  where the settings came from, and come from again at SIGHUP
+    static Result<Supervisor> create(const NodeSettings& settings, std::filesystem::path file);
     Supervisor(Supervisor&&) noexcept;
     ~Supervisor();
 
@@ -36,26 +41,35 @@ private:
         Slot* slot = nullptr;
         std::string peer_address;
         SteadyTime started{};
+        std::chrono::seconds association_timeout{};  ///< as it was when it began: a reload does not end it
+        std::chrono::seconds silence{};
         std::optional<SteadyTime> leaving_since;
         bool killed = false;
     };
 
     Supervisor() = default;
     bool in_child() const { return child_exit_.has_value(); }
-    void accept_connections();
-    void start_child(FileDescriptor socket, std::string peer_address);
+    void accept_connections(const FileDescriptor& listener, const TlsContext* tls);
+    void start_child(FileDescriptor socket, std::string peer_address, const TlsContext* tls);
+    void close_own_files();
     void start_indexer();
     void reap();
     void enforce_deadlines();
     void look_at_free_space();
     void drain();
     void handle_signals();
+    void reload();
+    void look_at_certificate();
+    std::string where_it_listens() const;
 
     NodeSettings settings_;
+    std::filesystem::path file_;
     std::optional<PeerRules> rules_;
+    std::optional<TlsContext> tls_;  ///< none: plain connections alone
     Spool spool_;
     FileDescriptor lock_;
-    FileDescriptor listener_;
+    FileDescriptor listener_;  ///< plain
+    FileDescriptor tls_listener_;
     FileDescriptor signals_;
     FileDescriptor wake_indexer_;
     SharedState* shared_ = nullptr;
@@ -69,6 +83,7 @@ private:
     bool ending_children_ = false;
     SteadyTime space_looked_at_{};
     SteadyTime crowd_logged_at_{};
+    std::optional<SteadyTime> certificate_looked_at_;
     std::optional<int> child_exit_;
 };
 

@@ -75,6 +75,49 @@ TEST(NodeSettings, ClosedNodeNeedsPeers) {
     EXPECT_THAT(problems_of("scp:\n  accept_unknown_peers: false\n"), HasSubstr("scp.peers"));
 }
 
+TEST(NodeSettings, TlsNeedsItsFilesAndAPort) {
+    const std::string bare = problems_of("scp:\n  tls:\n    port: 2762\n");
+    EXPECT_THAT(bare, HasSubstr("node.yaml:3: scp.tls.certificate: expected a file"));
+    EXPECT_THAT(bare, HasSubstr("node.yaml:3: scp.tls.ca: expected a file"));
+    EXPECT_THAT(problems_of("scp:\n  tls:\n    only: true\n"), HasSubstr("node.yaml:3: scp.tls.only: expected a port"));
+    EXPECT_THAT(problems_of("scp:\n  tls: {port: 11112, certificate: c, key: k, ca: a}\n"),
+                HasSubstr("scp.tls: expected another port than the plain one"));
+    EXPECT_THAT(problems_of("scp:\n  tls: {port: 2762, certificate: c, ca: a}\n"), HasSubstr("scp.tls.key"));
+    EXPECT_THAT(problems_of("scp:\n  tls: {port: 2762, certificate: c, key: k, crl: r, "
+                            "require_client_certificate: false}\n"),
+                HasSubstr("scp.tls.ca: expected the CAs that the revocation list is of"));
+    EXPECT_EQ(problems_of("scp:\n  tls: {port: 2762, certificate: c, key: k, ca: a, only: true}\n"), "");
+}
+
+TEST(NodeSettings, FingerprintsAreTakenWithColonsAndNeedTls) {
+    std::string colons, digits;
+    for (int i = 0; i < 32; ++i) {
+        colons += i == 0 ? "AB" : ":0F";
+        digits += i == 0 ? "ab" : "0f";
+    }
+    const std::string peers = "  peers: [{ae_title: CT1, certificate_sha256: '" + colons + "'}]\n";
+    EXPECT_THAT(problems_of("scp:\n" + peers), HasSubstr("scp.peers[0].certificate_sha256: expected scp.tls"));
+    const auto settings =
+        parse_node_settings("scp:\n  tls: {port: 2762, certificate: c, key: k, ca: a}\n" + peers, "node.yaml");
+    ASSERT_TRUE(settings) << settings.error().message;
+    EXPECT_EQ(settings->scp.peers.at(0).certificate_sha256, digits);
+    EXPECT_THAT(problems_of("scp:\n  peers: [{ae_title: CT1, certificate_sha256: abc}]\n"),
+                HasSubstr("expected the SHA-256 of a certificate, 64 hex digits"));
+}
+
+TEST(NodeSettings, ADestinationWithTlsNeedsItsCa) {
+    const std::string destination = "destinations:\n  - {name: p, ae_title: A, host: h, port: 1, tls: ";
+    EXPECT_THAT(problems_of(destination + "{certificate: c}}\n"), HasSubstr("destinations[0].tls.ca: missing"));
+    EXPECT_THAT(problems_of(destination + "{ca: a, certificate: c}}\n"), HasSubstr("destinations[0].tls.key"));
+    EXPECT_THAT(problems_of(destination + "{ca: a, name: x}}\n"), HasSubstr("destinations[0].tls.name: unknown key"));
+    const auto settings = parse_node_settings(destination + "{ca: a, host_name: pacs.example}}\n", "node.yaml");
+    ASSERT_TRUE(settings) << settings.error().message;
+    EXPECT_EQ(settings->destinations.at(0).tls->host_name, "pacs.example");
+    EXPECT_FALSE(parse_node_settings("destinations:\n  - {name: p, ae_title: A, host: h, port: 1}\n", "node.yaml")
+                     ->destinations.at(0)
+                     .tls);
+}
+
 TEST(NodeSettings, PeerAddressesAreChecked) {
     EXPECT_THAT(problems_of("scp:\n  peers:\n    - {ae_title: CT1, addresses: [10.0.0.0/33]}\n"),
                 HasSubstr("node.yaml:3: scp.peers[0].addresses"));

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "scp/queue/queue.h"
+#include "tests/support/authority.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/temporary_folder.h"
 
@@ -99,6 +100,28 @@ TEST_F(OperatorReports, CheckSaysOkOrNamesEveryProblemAndEndsWithTwo) {
     EXPECT_EQ(parsed["problems"].size(), 2U);
     options.config = "/nonexistent/node.yaml";
     EXPECT_EQ(check_report(options).exit_code, 2);
+}
+
+TEST_F(OperatorReports, CheckOpensTheTlsFilesToo) {
+    test::Authority ca(folder.path(), "ca");
+    const auto node = ca.issue("node"), other = ca.issue("other"), old = ca.issue("old", {"x", "", -9, -2});
+    const auto tls = [&](const std::filesystem::path& certificate, const std::filesystem::path& key) {
+        return "{port: 2762, certificate: " + certificate.string() + ", key: " + key.string() +
+               ", ca: " + ca.certificate().string() + "}\n";
+    };
+    write_settings("scp:\n  tls: " + tls(node.certificate, node.key));
+    EXPECT_EQ(check_report(options).exit_code, 0) << check_report(options).text;
+    write_settings(
+        "scp:\n  tls: " + tls(node.certificate, other.key) +
+        "destinations:\n  - {name: pacs1, ae_title: P, host: h, port: 1, tls: {ca: /gone.pem, certificate: " +
+        old.certificate.string() + ", key: " + old.key.string() + "}}\n");
+    const Report bad = check_report(options);
+    EXPECT_EQ(bad.exit_code, 2);
+    EXPECT_THAT(bad.text, HasSubstr("scp.tls.key: " + other.key.string() + ": does not belong to the certificate"));
+    EXPECT_THAT(bad.text, HasSubstr("destinations (pacs1).tls.certificate: " + old.certificate.string() + ": expired"));
+    EXPECT_THAT(bad.text, HasSubstr("/gone.pem"));
+    options.json = true;
+    EXPECT_EQ(json::parse(check_report(options).text)["problems"].size(), 3U);
 }
 
 TEST_F(OperatorReports, ADatabaseThatIsNotThereYetIsNamedAndNotMade) {

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <fstream>
 #include <iostream>
 #include <sstream>
@@ -41,14 +42,35 @@ void Receiver::write_settings() const {
         << (scp_settings_.find("min_free_mib") == std::string::npos ? "  min_free_mib: 0\n" : "") << scp_settings_;
 }
 
-void Receiver::start(const std::map<std::string, std::string>& environment) {
+void Receiver::change_settings(std::string scp_settings) {
+    scp_settings_ = std::move(scp_settings);
+    write_settings();
+}
+
+std::string Receiver::reload() {
+    const std::size_t before = log().size();
+    process_->signal(SIGHUP);
+    std::string line;
+    eventually(std::chrono::seconds(10), [&] {
+        std::istringstream news(log().substr(before));
+        while (std::getline(news, line) && !news.eof())
+            if (line.find(" reloaded") != std::string::npos || line.find(" reload_failed") != std::string::npos)
+                return true;
+        line.clear();
+        return false;
+    });
+    return line;
+}
+
+void Receiver::start(const std::map<std::string, std::string>& environment, int port) {
     write_settings();
     Process::Options options;
     options.output = folder_ / "log";
     options.environment = environment;
     process_.emplace(
         Process::start({program("cardionode-scp"), "--config", (folder_ / "node.yaml").string()}, options));
-    if (!eventually(std::chrono::seconds(30), [this] { return listens(port_) || !process_->running(); }) ||
+    if (!eventually(std::chrono::seconds(30),
+                    [&] { return listens(port == 0 ? port_ : port) || !process_->running(); }) ||
         !process_->running())
         throw std::runtime_error("the receiver did not start: " + log());
 }

@@ -27,9 +27,14 @@ public:
     explicit Receiver(std::string scp_settings = {}, std::filesystem::path spool = {});
     ~Receiver();
 
-    void start(const std::map<std::string, std::string>& environment = {});  ///< returns when it listens
-    Finished run_to_end();                                                   ///< for a start that must fail
+    /// Returns when it listens. @param port  where to look for that; 0: the plain one
+    void start(const std::map<std::string, std::string>& environment = {}, int port = 0);
+    Finished run_to_end();  ///< for a start that must fail
     void write_settings() const;
+    /// Other lines under `scp:` for the next start or SIGHUP; the file is written at once.
+    void change_settings(std::string scp_settings);
+    /// SIGHUP; returns when the receiver has said what came of it. @return that line of the log
+    std::string reload();
 
     std::filesystem::path folder() const { return folder_.path(); }
     std::filesystem::path spool() const { return spool_; }
