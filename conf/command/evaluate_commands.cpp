@@ -35,11 +35,10 @@ void add_phantoms(CLI::App& evaluate) {
     command->add_option("--out", options->out, "Folder for cases.jsonl, summary.json, table.md and pictures")
         ->required();
     command->add_option("--count", options->count, "Phantoms (default 200)")->check(CLI::Range(1, 100000));
-    command->add_option("--edition", options->edition, "Of the phantoms: 1, 2 (default) or 3")->check(CLI::Range(1, 3));
+    command->add_option("--edition", options->edition, "Of the phantoms: 1 to 4 (default)")->check(CLI::Range(1, 4));
     command
-        ->add_option(
-            "--profiles", options->profiles,
-            "Scanner profiles of editions 2 and 3: training (default), held_out (never seen in training) or all")
+        ->add_option("--profiles", options->profiles,
+                     "Scanner profiles from edition 2 on: training (default), held_out (never seen in training) or all")
         ->check(CLI::IsMember({"training", "held_out", "all"}));
     command->add_option("--non-contrast", options->non_contrast, "Share of phantoms without contrast agent (0.06)")
         ->check(CLI::Range(0.0, 1.0));

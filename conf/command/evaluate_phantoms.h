@@ -14,7 +14,7 @@ namespace cardionode {
 
 struct EvaluatePhantomsOptions {
     std::filesystem::path bundle, out, shapes;
-    int edition = 2;                    ///< of the phantoms
+    int edition = 4;                    ///< of the phantoms
     std::string profiles = "training";  ///< scanner profiles of edition 2: training | held_out | all
     double non_contrast = 0.06;         ///< share of phantoms without contrast agent
     int count = 200;

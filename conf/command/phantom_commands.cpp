@@ -24,7 +24,7 @@ struct PhantomCommand {
     bool list_profiles = false;
     std::filesystem::path out, shapes;
     train::PhantomOptions drawn;
-    PhantomCommand() { drawn.edition = 3; }
+    PhantomCommand() { drawn.edition = 4; }
 };
 
 void list_profiles() {
@@ -101,7 +101,7 @@ Result<void> run_phantom(PhantomCommand& options) {
     if (drawn.edition == 1 && (!drawn.profile.empty() || !drawn.phase.empty() || options.profiles != "training")) {
         return config_error(
             "edition 1 has no scanner profiles and no contrast phases: leave --profile, --profiles and "
-            "--contrast out, or take --edition 2 or 3");
+            "--contrast out, or take a later edition");
     }
     drawn.profiles = options.profiles == "held_out" ? train::ProfileSet::HeldOut
                      : options.profiles == "all"    ? train::ProfileSet::All
@@ -132,8 +132,8 @@ void register_phantom_commands(CLI::App& app) {
         ->check(CLI::Range(1, 100000));
     command->add_option("--size", options->size, "Voxels a side (default 96)")->check(CLI::Range(16, 512));
     command->add_option("--spacing", options->spacing, "Voxel side in mm (default 2)")->check(CLI::Range(0.3, 8.0));
-    command->add_option("--edition", options->drawn.edition, "1, 2 or 3 (default): an edition never changes")
-        ->check(CLI::Range(1, 3));
+    command->add_option("--edition", options->drawn.edition, "1 to 4 (default): an edition never changes")
+        ->check(CLI::Range(1, 4));
     command->add_option("--profile", options->drawn.profile, "This scanner profile (see --list-profiles)")
         ->check(CLI::IsMember(profiles));
     command->add_option("--profiles", options->profiles, "Draw from: training (default), held_out or all")

@@ -133,6 +133,14 @@ AorticRoot AorticRoot::sample(const RootStatistics& statistics, Random& random) 
     return root;
 }
 
+void AorticRoot::keep_ostia_in_sinuses() {
+    for (Vec& ostium : ostia) {
+        const WallPoint w = on_wall(ostium);
+        const float height = std::min(w.height, 0.92F * junction_height);
+        ostium = WallPoint{w.angle, radius(w.angle, height), height}.at();
+    }
+}
+
 float AorticRoot::bulge(float angle) const {
     // 1 in the middle of a sinus, 0 at its commissures.
     float best = 0;

@@ -63,6 +63,8 @@ public:
         float t = 0, half_span = 1;  ///< half_span: radians from nadir to commissure
     };
     CuspPlace cusp_at(float angle) const;
+    /// Ostia above the sinotubular junction move down to just below it: from edition 4 of the phantoms on.
+    void keep_ostia_in_sinuses();
     float coaptation_height() const { return coaptation_height_; }
 
     std::array<Vec, 3> nadirs;       ///< by Cusp

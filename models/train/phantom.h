@@ -68,11 +68,12 @@ enum class ProfileSet { Training, HeldOut, All };
 struct PhantomOptions {
     /// 1: the first generator; its phantoms never change, so that runs that began with it can be repeated. 2: named
     /// scanner profiles and contrast phases, leaflets as real ones are, dense veins, more dissections. 3: also real
-    /// chests round half of the hearts, and the coronary tree with labels.
+    /// chests round half of the hearts, and the coronary tree with labels. 4: ostia in the sinuses, from which the
+    /// arteries leave at right angles to the wall, as they do in patients.
     int edition = 1;
-    ProfileSet profiles = ProfileSet::Training;  ///< edition 2 draws from these
-    std::string profile;                         ///< edition 2: this profile and no other, if not empty
-    std::string phase;                           ///< edition 2: this contrast phase and no other, if not empty
+    ProfileSet profiles = ProfileSet::Training;  ///< from edition 2 on: draws from these
+    std::string profile;                         ///< from edition 2 on: this profile and no other, if not empty
+    std::string phase;                           ///< from edition 2 on: this contrast phase and no other, if not empty
     float ball_radius_mm = 5;                    ///< of hinge points and ostia in `hps`
     float septum_ball_radius_mm = 4;             ///< of the septum points in `ms`
     float non_contrast = 0.06F;                  ///< share of phantoms without contrast agent

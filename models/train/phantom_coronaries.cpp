@@ -1,4 +1,4 @@
-// The coronary tree of edition 3: right artery, left main, anterior descending and circumflex artery with side
+// The coronary tree from edition 3 on: right artery, left main, anterior descending and circumflex artery with side
 // branches, tapering, on the heart's surface in its fat. Courses are canonical points beside the atlas shape; every
 // piece is then moved onto the surface of the deformed heart. Calibres as in adults' angiograms (left main 4 to 5 mm, 1
 // to 1.5 mm far out).
@@ -95,7 +95,11 @@ void draw_coronary_tree(const PhantomAtlas& atlas, Scene& scene) {
     std::erase_if(scene.tubes, [](const Tube& tube) { return tube.kind == kTubeCoronary; });
     Tree tree(atlas, scene, random);
     const Matrix& frame = scene.root_frame;
-    const auto outward = [&](Vec ostium) { return unit(frame.transposed({ostium.x, ostium.y, 0})); };
+    // Edition 3 turned the direction twice: its right artery leaves along the wall, so that nothing shows the ostium.
+    const auto outward = [&](Vec ostium) {
+        const Vec in_root = scene.edition >= 4 ? frame.apply(ostium) : ostium;
+        return unit(frame.transposed({in_root.x, in_root.y, 0}));
+    };
     const Vec right = frame.transposed(scene.root.ostia[0]), left = frame.transposed(scene.root.ostia[1]);
     const float calibre = random.uniform(0.8F, 1.2F);
     const bool left_dominant = random.chance(0.12F);

@@ -232,6 +232,7 @@ Scene sample_scene(const PhantomAtlas& atlas, std::uint64_t seed, const PhantomO
     d.stent_to_z = d.stent_from_z + disease.uniform(50, 170);
 
     scene.edition = options.edition;
+    if (options.edition >= 4) scene.root.keep_ostia_in_sinuses();
     if (options.edition >= 2) refine_blood(scene, options);
     if (options.edition >= 3) place_real_chest(atlas, scene);
     sample_vessels(scene, vessels);

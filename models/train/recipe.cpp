@@ -168,7 +168,7 @@ Recipe read_recipe(Section root, const std::filesystem::path& folder) {
     phantoms.number("septum_ball_radius_mm", r.septum_ball_radius_mm, 1, 20);
     phantoms.number("non_contrast_share", r.non_contrast_share, 0, 1);
     const auto which = [](Section& section, PhantomRecipe& part) {
-        section.integer("edition", part.edition, 1, 3);
+        section.integer("edition", part.edition, 1, 4);
         section.one_of("profiles", part.profiles, {"training", "held_out", "all"});
     };
     which(phantoms, r.phantoms);

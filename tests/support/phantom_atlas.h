@@ -1,6 +1,8 @@
-// What phantoms are drawn from, read once a test program.
+// What phantoms are drawn from, read once a test program; a phantom in one number.
 #pragma once
 
+#include <cmath>
+#include <cstdint>
 #include <stdexcept>
 
 #include "models/train/phantom.h"
@@ -14,6 +16,18 @@ inline const train::PhantomAtlas& phantom_atlas() {
         return *std::move(result);
     }();
     return loaded;
+}
+
+/// FNV-1a over the labels and over HU rounded to whole numbers. An edition never changes: runs that began with it are
+/// resumed and repeated.
+inline std::uint64_t fingerprint(const train::Phantom& p) {
+    std::uint64_t hash = 0xcbf29ce484222325ULL;
+    const auto add = [&](std::uint64_t value) { hash = (hash ^ value) * 0x100000001b3ULL; };
+    for (const auto* labels : {&p.heart, &p.hps, &p.ms, &p.calc, &p.coronaries}) {
+        for (const std::uint8_t v : *labels) add(v);
+    }
+    for (const float v : p.hu) add(static_cast<std::uint64_t>(std::lround(v) + 4096));
+    return hash;
 }
 
 }  // namespace cardionode::test

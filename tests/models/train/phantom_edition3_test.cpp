@@ -131,5 +131,19 @@ TEST(RealChest, RefusesDamagedFiles) {
     EXPECT_EQ(loaded.error().kind, ErrorKind::Config);
 }
 
+TEST(PhantomEdition3, StaysAsItWas) {
+    PhantomOptions options;
+    options.edition = 3;
+    const std::pair<std::uint64_t, std::uint64_t> coarse[] = {{1, 0}, {2, 0}, {3, 0}, {14, 0}};
+    for (const auto& [seed, hash] : coarse) {
+        EXPECT_EQ(
+            test::fingerprint(draw_phantom(atlas(), seed, PhantomGrid::around({0, 5, -5}, {48, 48, 48}, 4), options)),
+            hash)
+            << seed;
+    }
+    EXPECT_EQ(test::fingerprint(draw_phantom(atlas(), 77, PhantomGrid::around({0, 0, 5}, {48, 48, 48}, 1), options)),
+              0);
+}
+
 }  // namespace
 }  // namespace cardionode::train

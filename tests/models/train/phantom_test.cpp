@@ -122,17 +122,6 @@ TEST(Phantom, OneSeedOnePhantom) {
     EXPECT_GT(length(point(a, "hinge_left") - point(c, "hinge_left")), 0.1);
 }
 
-/// FNV-1a over the labels and over HU rounded to whole numbers.
-std::uint64_t fingerprint(const Phantom& p) {
-    std::uint64_t hash = 0xcbf29ce484222325ULL;
-    const auto add = [&](std::uint64_t value) { hash = (hash ^ value) * 0x100000001b3ULL; };
-    for (const auto* labels : {&p.heart, &p.hps, &p.ms, &p.calc}) {
-        for (const std::uint8_t v : *labels) add(v);
-    }
-    for (const float v : p.hu) add(static_cast<std::uint64_t>(std::lround(v) + 4096));
-    return hash;
-}
-
 TEST(Phantom, EditionOneStaysAsItWas) {
     // Runs that began with edition 1 are resumed and repeated: its phantoms never change. Figures of the first edition.
     const std::pair<std::uint64_t, std::uint64_t> coarse[] = {{1, 11305537065398497230ULL},
@@ -140,10 +129,11 @@ TEST(Phantom, EditionOneStaysAsItWas) {
                                                               {3, 2688146636532532845ULL},
                                                               {14, 990456634728329444ULL}};
     for (const auto& [seed, hash] : coarse) {
-        EXPECT_EQ(fingerprint(draw_phantom(atlas(), seed, PhantomGrid::around({0, 5, -5}, {48, 48, 48}, 4))), hash)
+        EXPECT_EQ(test::fingerprint(draw_phantom(atlas(), seed, PhantomGrid::around({0, 5, -5}, {48, 48, 48}, 4))),
+                  hash)
             << seed;
     }
-    EXPECT_EQ(fingerprint(draw_phantom(atlas(), 77, PhantomGrid::around({0, 0, 5}, {48, 48, 48}, 1))),
+    EXPECT_EQ(test::fingerprint(draw_phantom(atlas(), 77, PhantomGrid::around({0, 0, 5}, {48, 48, 48}, 1))),
               14471539945014150509ULL);
 }
 
