@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <exception>
 
-#include <linux/ioprio.h>
 #include <poll.h>
 #include <sched.h>
 #include <sys/prctl.h>
@@ -70,12 +69,17 @@ void be_prompt() {
     if (::sched_getscheduler(0) == SCHED_OTHER) be_scheduled(-10);  // otherwise the unit chose, and better
 }
 
+/// ioprio_set(2): best effort, the lowest of its levels. <linux/ioprio.h> of later kernels is no C++ (`class` is a name
+/// in it), and glibc has nothing.
+constexpr int kIoprioWhoProcess = 1, kIoprioClassBestEffort = 2, kIoprioClassShift = 13, kIoprioLowestLevel = 7;
+
 /// Receiving goes first: what is durable in a segment can wait (IndexerLoop). But not for ever behind programs that
 /// compute: so no higher nice value. Nor the idle class of I/O: a journal commit of the file system may wait for these
 /// writes, and everybody's answers for the commit.
 void be_patient() {
     be_scheduled(0);
-    (void)::syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, 7));
+    (void)::syscall(SYS_ioprio_set, kIoprioWhoProcess, 0,
+                    kIoprioClassBestEffort << kIoprioClassShift | kIoprioLowestLevel);
 }
 
 /// When to index: as soon as no instance came for kPause, so that a lone one is known at once, and a burst is left to
