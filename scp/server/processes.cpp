@@ -7,13 +7,18 @@
 
 #include <poll.h>
 #include <sched.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "conf/base/log.h"
+#include "scp/audit/sender.h"
+#include "scp/metrics/responder.h"
 #include "scp/server/association.h"
+#include "scp/server/indexing_watch.h"
+#include "scp/server/receiver_metrics.h"
 #include "scp/store/indexer.h"
 #include "scp/store/spares.h"
 
@@ -221,6 +226,7 @@ private:
         auto ready = indexer_->close_quiet();
         if (!ready) return pause_after(ready.error());
         for (const std::string& study : *ready) log_info("study_ready", {{"study", study}});
+        if (!ready->empty()) shared_->counters.studies_became_ready(ready->size());
         return true;
     }
 
@@ -275,7 +281,8 @@ bool become_child(int parent_process, int signal_when_parent_dies) {
 }
 
 int run_connection(FileDescriptor socket, const std::string& peer_address, const NodeSettings& settings,
-                   const PeerRules& rules, const Spool& spool, SharedState& shared, Slot& slot, int wake_indexer) {
+                   const PeerRules& rules, const Spool& spool, const AuditTrail& audit, SharedState& shared, Slot& slot,
+                   int wake_indexer) {
     try {
         be_prompt();
         const auto stop = [] { return asked_to_end.load(); };
@@ -293,6 +300,7 @@ int run_connection(FileDescriptor socket, const std::string& peer_address, const
         context.shared = &shared;
         context.slot = &slot;
         context.peer_address = peer_address;
+        context.audit = audit;
         context.stop = stop;
         context.instance_stored = [wake_indexer, &shared](std::uint64_t bytes) {
             shared.traffic.stored(bytes);
@@ -306,7 +314,8 @@ int run_connection(FileDescriptor socket, const std::string& peer_address, const
     }
 }
 
-int run_indexer(const NodeSettings& settings, const Spool& spool, SharedState& shared, int wake) {
+int run_indexer(const NodeSettings& settings, const Spool& spool, const AuditTrail& audit, SharedState& shared,
+                int wake) {
     try {
         be_patient();
         auto queue = Queue::open(settings.node.database);
@@ -314,7 +323,9 @@ int run_indexer(const NodeSettings& settings, const Spool& spool, SharedState& s
             log_error("indexer_cannot_start", {{"reason", queue.error().message}});
             return queue.error().kind == ErrorKind::Config ? 2 : 1;
         }
+        IndexingWatch watch(audit, shared.counters, settings);
         IndexerOptions options;
+        options.observer = watch.observer();
         options.series_quiet = std::chrono::seconds(settings.scp.series_quiet_seconds);
         options.study_quiet = std::chrono::seconds(settings.scp.study_quiet_seconds);
         options.spare_bytes = IndexerLoop::bytes(settings.scp.journal_spare_mib);
@@ -326,6 +337,45 @@ int run_indexer(const NodeSettings& settings, const Spool& spool, SharedState& s
         return IndexerLoop(*indexer, spool, settings.scp, shared, wake).run();
     } catch (const std::exception& error) {
         log_error("indexer_failed", {{"reason", error.what()}});
+        return 1;
+    }
+}
+
+int run_audit_sender(const NodeSettings& settings) {
+    try {
+        be_patient();
+        auto sender = AuditSender::create(settings);
+        if (!sender) {
+            log_error("audit_sender_cannot_start", {{"reason", sender.error().message}});
+            return 1;
+        }
+        sender->run([] { return asked_to_end.load(); },
+                    [](std::chrono::milliseconds longest) { wait_for_work(-1, longest); });
+        return 0;
+    } catch (const std::exception& error) {
+        log_error("audit_sender_failed", {{"reason", error.what()}});
+        return 1;
+    }
+}
+
+int run_metrics(const NodeSettings& settings, SharedState& shared, FileDescriptor listener) {
+    try {
+        be_patient();
+        if (::mprotect(&shared, sizeof shared, PROT_READ) != 0) return 1;
+        const SharedState& seen = shared;
+        auto responder = Responder::create(std::move(listener), observe([&] { return receiver_metrics(settings, seen); },
+                                                                        [&] { return receiver_health(seen); }));
+        if (!responder) {
+            log_error("metrics_cannot_start", {{"reason", responder.error().message}});
+            return 1;
+        }
+        responder->run([] {
+            wait_for_work(-1, std::chrono::milliseconds(0));  // the signal that asks for the end is let through here
+            return asked_to_end.load();
+        });
+        return 0;
+    } catch (const std::exception& error) {
+        log_error("metrics_failed", {{"reason", error.what()}});
         return 1;
     }
 }

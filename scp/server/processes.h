@@ -8,6 +8,7 @@
 
 #include "conf/base/files.h"
 #include "conf/base/node_settings.h"
+#include "scp/audit/trail.h"
 #include "scp/server/peer_rules.h"
 #include "scp/server/shared_state.h"
 #include "scp/store/spool.h"
@@ -19,10 +20,19 @@ bool become_child(int parent_process, int signal_when_parent_dies);
 
 /// Serves one connection to its end. @return exit code
 int run_connection(FileDescriptor socket, const std::string& peer_address, const NodeSettings& settings,
-                   const PeerRules& rules, const Spool& spool, SharedState& shared, Slot& slot, int wake_indexer);
+                   const PeerRules& rules, const Spool& spool, const AuditTrail& audit, SharedState& shared, Slot& slot,
+                   int wake_indexer);
 
 /// Indexes until it is asked to end. @param wake  eventfd that is written when an instance comes while it sleeps
 /// @return exit code: 0 asked to end, 1 try again later, 2 the installation is wrong
-int run_indexer(const NodeSettings& settings, const Spool& spool, SharedState& shared, int wake);
+int run_indexer(const NodeSettings& settings, const Spool& spool, const AuditTrail& audit, SharedState& shared,
+                int wake);
+
+/// Delivers the audit spool until it is asked to end. @return exit code
+int run_audit_sender(const NodeSettings& settings);
+
+/// Answers /metrics and /health until it is asked to end; sees the shared memory read-only from then on.
+/// @param listener  of Responder::listen(). @return exit code
+int run_metrics(const NodeSettings& settings, SharedState& shared, FileDescriptor listener);
 
 }  // namespace cardionode

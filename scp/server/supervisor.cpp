@@ -1,5 +1,6 @@
 #include "scp/server/supervisor.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
@@ -15,6 +16,7 @@
 #include <unistd.h>
 
 #include "conf/base/log.h"
+#include "scp/metrics/responder.h"
 #include "scp/queue/queue.h"
 #include "scp/server/listener.h"
 #include "scp/server/processes.h"
@@ -22,6 +24,7 @@
 namespace cardionode {
 namespace {
 
+constexpr const char* kProgram = "cardionode-scp";
 constexpr std::chrono::milliseconds kTick{250};
 constexpr std::chrono::seconds kDrainTime{20};  // open associations may finish; the unit's TimeoutStopSec is longer
 constexpr std::chrono::seconds kEndTime{3};     // then they are asked to abort, then killed
@@ -62,6 +65,14 @@ Result<Supervisor> Supervisor::create(const NodeSettings& settings) {
     auto listener = listen_on(settings.scp.bind_address, settings.scp.port);
     if (!listener) return std::move(listener).error();
     s.listener_ = std::move(listener).value();
+    auto audit = AuditTrail::open(settings, kProgram);
+    if (!audit) return std::move(audit).error();
+    s.audit_ = std::move(audit).value();
+    if (settings.metrics.receiver_port != 0) {
+        auto metrics = Responder::listen(settings.metrics.bind_address, settings.metrics.receiver_port);
+        if (!metrics) return std::move(metrics).error();
+        s.metrics_listener_ = std::move(metrics).value();
+    }
 
     sigset_t watched;
     sigemptyset(&watched);
@@ -82,15 +93,22 @@ Result<Supervisor> Supervisor::create(const NodeSettings& settings) {
 int Supervisor::run() {
     start_indexer();
     if (in_child()) return *child_exit_;
+    if (audit_.on()) side_processes_.emplace_back("audit sender", [this] { return run_audit_sender(settings_); });
+    if (metrics_listener_.valid())
+        side_processes_.emplace_back(
+            "metrics", [this] { return run_metrics(settings_, *shared_, std::move(metrics_listener_)); });
     look_at_free_space();
     log_info(
         "receiver_started",
         {{"ae_title", settings_.scp.ae_title}, {"address", settings_.scp.bind_address}, {"port", settings_.scp.port}});
+    audit_.record(application_started(kProgram, settings_.scp.ae_title));
     manager_.ready(fmt::format("listening on {} port {}", settings_.scp.bind_address, settings_.scp.port));
     while (true) {
         pollfd items[2] = {{signals_.get(), POLLIN, 0}, {listener_.get(), POLLIN, 0}};
         ::poll(items, listener_.valid() ? 2 : 1, static_cast<int>(kTick.count()));
         manager_.alive();
+        shared_->supervisor_seen_ms =
+            std::chrono::duration_cast<std::chrono::milliseconds>(SteadyTime::clock::now().time_since_epoch()).count();
         handle_signals();
         reap();
         look_at_free_space();
@@ -101,10 +119,13 @@ int Supervisor::run() {
             continue;
         }
         start_indexer();
+        if (!in_child()) start_side_processes();
         if (!in_child()) accept_connections();
         if (in_child()) return *child_exit_;
     }
     log_info("receiver_stopped");
+    audit_.record(application_stopped(kProgram, settings_.scp.ae_title));
+    for (SideProcess& process : side_processes_) process.end(kEndTime);
     return 0;
 }
 
@@ -114,6 +135,7 @@ void Supervisor::handle_signals() {
         if (info.ssi_signo == SIGCHLD || draining_since_) continue;
         draining_since_ = std::chrono::steady_clock::now();
         listener_.reset();
+        shared_->draining = true;
         log_info("receiver_stopping", {{"connections", children_.size()}});
         manager_.stopping("open associations finish");
     }
@@ -143,7 +165,9 @@ void Supervisor::start_child(FileDescriptor socket, std::string peer_address) {
         waiting += state == SlotState::Connected || state == SlotState::Leaving ? 1 : 0;
     }
     const bool crowd = shared_->from_address(address, SlotState::Connected) >= kMaxSilentFromAddress;
+    ++shared_->counters.connections;
     if (!free_slot || waiting >= kMaxSilentConnections || crowd) {
+        ++shared_->counters.connections_refused;
         if (now - crowd_logged_at_ > std::chrono::seconds(1)) {
             crowd_logged_at_ = now;
             log_warning("connection_refused", {{"address", peer_address}, {"reason", "too many connections"}});
@@ -164,15 +188,13 @@ void Supervisor::start_child(FileDescriptor socket, std::string peer_address) {
         children_[pid] = {free_slot, std::move(peer_address), now, std::nullopt, false};
         return;
     }
-    listener_.reset();
-    signals_.reset();
-    lock_.reset();
+    close_parents_files();
     if (!become_child(parent, SIGUSR1)) {
         child_exit_ = 1;
         return;
     }
-    child_exit_ = run_connection(std::move(socket), peer_address, settings_, *rules_, spool_, *shared_, *free_slot,
-                                 wake_indexer_.get());
+    child_exit_ = run_connection(std::move(socket), peer_address, settings_, *rules_, spool_, audit_, *shared_,
+                                 *free_slot, wake_indexer_.get());
 }
 
 void Supervisor::start_indexer() {
@@ -188,12 +210,33 @@ void Supervisor::start_indexer() {
     if (pid > 0) {
         indexer_ = pid;
         indexer_started_ = now;
+        ++shared_->counters.indexer_starts;
+        shared_->indexer_runs = true;
         return;
     }
+    close_parents_files();
+    child_exit_ =
+        become_child(parent, SIGKILL) ? run_indexer(settings_, spool_, audit_, *shared_, wake_indexer_.get()) : 1;
+}
+
+/// In a child: what belongs to the parent alone.
+void Supervisor::close_parents_files() {
     listener_.reset();
+    metrics_listener_.reset();
     signals_.reset();
     lock_.reset();
-    child_exit_ = become_child(parent, SIGKILL) ? run_indexer(settings_, spool_, *shared_, wake_indexer_.get()) : 1;
+}
+
+void Supervisor::start_side_processes() {
+    const int parent = ::getpid();
+    for (SideProcess& process : side_processes_) {
+        if (!process.start_if_due()) continue;
+        FileDescriptor metrics = std::move(metrics_listener_);
+        close_parents_files();
+        metrics_listener_ = std::move(metrics);
+        child_exit_ = become_child(parent, SIGKILL) ? process.run() : 1;
+        return;
+    }
 }
 
 void Supervisor::reap() {
@@ -205,14 +248,17 @@ void Supervisor::reap() {
                                                     : fmt::format("exit {}", WEXITSTATUS(status));
         if (pid == indexer_) {
             indexer_ = -1;
+            shared_->indexer_runs = false;
             if (now - indexer_started_ > kLongestPause) indexer_pause_ = std::chrono::milliseconds(0);
             indexer_pause_ = std::min(std::max(indexer_pause_ * 2, kFirstPause), kLongestPause);
             indexer_next_ = now + indexer_pause_;
             if (!clean) log_error("indexer_ended", {{"how", how}, {"again_in_ms", indexer_pause_.count()}});
             continue;
         }
+        if (std::ranges::any_of(side_processes_, [&](SideProcess& p) { return p.ended(pid, clean, how); })) continue;
         const auto found = children_.find(pid);
         if (found == children_.end()) continue;
+        if (!clean) ++shared_->counters.association_processes_failed;
         if (!clean) log_error("association_process_ended", {{"address", found->second.peer_address}, {"how", how}});
         found->second.slot->state = SlotState::Free;
         children_.erase(found);
