@@ -11,6 +11,7 @@ namespace cardionode {
 namespace {
 
 constexpr std::size_t kBatch = 200;
+constexpr std::size_t kDatagrams = 50;  // a second: more at once would overflow the buffer of whoever reads them
 constexpr std::chrono::milliseconds kLook{1'000};  // also how long an event may be unsynced
 constexpr std::chrono::milliseconds kArrive{10'000};
 constexpr std::chrono::milliseconds kLastConnect{1'500};  // when the service stops; what is left waits in the spool
@@ -52,7 +53,7 @@ Result<void> AuditSender::tell_lost() {
 }
 
 Result<std::size_t> AuditSender::step() {
-    auto messages = reader_.next(kBatch);
+    auto messages = reader_.next(settings_.transport == "udp" ? kDatagrams : kBatch);
     if (!messages) return std::move(messages).error();
     const auto deliver = [&]() -> Result<void> {
         if (messages->empty()) return {};

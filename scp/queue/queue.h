@@ -65,6 +65,8 @@ struct Ingested {
     IngestOutcome outcome = IngestOutcome::Stored;
     std::string study_key;
     std::string file;  ///< that holds this content for the queue, relative to the spool folder
+    /// The content was there before: sent again, or the call is repeated after a crash. For counting.
+    bool held_before = false;
 };
 
 enum class StudyState { Receiving, Ready, Processing, Sending, Done, SetAside };

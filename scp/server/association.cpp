@@ -304,6 +304,7 @@ std::optional<Association::Ending> Association::finish_message() {
     const auto response = write_response(message.command, message.status, message.comment);
     const bool answered =
         connection_.write(write_data_pdus(message.context_id, true, response, request_.max_pdu), kAnswerTime);
+    if (stored_ > before && answered) context_.shared->counters.acknowledged(message.bytes);
     if (stored_ > before && context_.instance_stored) context_.instance_stored(message.bytes);
     if (!answered) return Ending{"connection_lost", "while answering"};
     return std::nullopt;

@@ -41,6 +41,8 @@ struct Counters {
     std::array<Count, kCountedStatuses.size()> requests_refused{};
     Count association_processes_failed{0};
     Count instances_durable{0};  ///< synced to the journal; the answer comes after that
+    Count instances_acknowledged{0};  ///< whose answer left
+    Count bytes_acknowledged{0};
     Count instances_indexed{0};
     Count instances_duplicate{0};
     Count instances_conflict{0};
@@ -63,6 +65,10 @@ struct Counters {
     void studies_became_ready(std::size_t number) {
         studies_ready += number;
         last_study_ready_ms = system_clock().now().time_since_epoch().count();
+    }
+    void acknowledged(std::uint64_t bytes) {
+        ++instances_acknowledged;
+        bytes_acknowledged += bytes;
     }
     void durable() {
         ++instances_durable;

@@ -23,8 +23,8 @@ void IndexingWatch::entered(const std::string& name, const ReceivedInstance& ins
     Segment& segment = segments_[name];
     if (++segment.at <= segment.seen) return;
     segment.seen = segment.at;
-    const bool duplicate = ingested.outcome == IngestOutcome::Duplicate;
-    const bool conflict = ingested.outcome == IngestOutcome::Conflict;
+    const bool duplicate = ingested.held_before;
+    const bool conflict = !duplicate && ingested.outcome == IngestOutcome::Conflict;
     ++(duplicate ? counters_->instances_duplicate
        : conflict ? counters_->instances_conflict
                   : counters_->instances_indexed);

@@ -40,11 +40,11 @@ void instances(Exposition& out, const SharedState& shared) {
     out.counter("cardionode_instances_durable_total", "Instances synced to the journal, before their answer.",
                 number(c.instances_durable));
     out.counter("cardionode_instances_acknowledged_total", "Instances answered with success.",
-                number(shared.traffic.instances));
+                number(c.instances_acknowledged));
     out.counter("cardionode_received_bytes_total", "Bytes of the data sets that were acknowledged.",
-                number(shared.traffic.bytes));
+                number(c.bytes_acknowledged));
     out.family("cardionode_instances_indexed_total", Type::Counter,
-               "Instances that left the journal for the queue, by what became of them.");
+               "Instances that left the journal for the queue: new, there before, other content under a known UID.");
     out.sample(number(c.instances_indexed), {{"outcome", "stored"}});
     out.sample(number(c.instances_duplicate), {{"outcome", "duplicate"}});
     out.sample(number(c.instances_conflict), {{"outcome", "conflict"}});

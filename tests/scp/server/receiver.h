@@ -30,6 +30,7 @@ public:
     void start(const std::map<std::string, std::string>& environment = {});  ///< returns when it listens
     Finished run_to_end();                                                   ///< for a start that must fail
     void write_settings() const;
+    void more_settings(const std::string& lines) { scp_settings_ += lines; }  ///< behind those of the constructor
 
     std::filesystem::path folder() const { return folder_.path(); }
     std::filesystem::path spool() const { return spool_; }
