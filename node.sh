@@ -14,7 +14,7 @@ BUILD_PACKAGES=(cmake ninja-build g++ ccache pkg-config git
 DEMO_PACKAGES=(orthanc dcmtk curl xz-utils python3)
 # Validators and readers that are not ours, and the checks of the source.
 TEST_PACKAGES=(orthanc-dicomweb orthanc-gdcm dicom3tools libgdcm-tools libpixelmed-java default-jre-headless
-    python3-pydicom python3-numpy clang-format clang-tidy systemd)
+    python3-pydicom python3-numpy clang-format clang-tidy systemd systemd-container openssl)
 
 if [ -t 1 ]; then BOLD=$'\e[1m' RED=$'\e[31m' PLAIN=$'\e[0m'; else BOLD='' RED='' PLAIN=''; fi
 say() { printf '%s== %s%s\n' "$BOLD" "$*" "$PLAIN"; }

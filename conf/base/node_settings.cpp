@@ -180,9 +180,14 @@ AuditSettings read_audit(Section s) {
         "host", c.host, [](std::string_view t) { return t.empty() || is_host(t); }, "a host name or address");
     s.integer("port", c.port, 1, 65535);
     s.one_of("transport", c.transport, {"tls", "tcp", "udp"});
-    s.path("ca_file", c.ca_file);
-    s.path("certificate_file", c.certificate_file);
-    s.path("key_file", c.key_file);
+    const auto file = [&s](std::string_view key, std::filesystem::path& target) {  // may be empty: none
+        std::string text = target.string();
+        s.text(key, text);
+        target = text;
+    };
+    file("ca_file", c.ca_file);
+    file("certificate_file", c.certificate_file);
+    file("key_file", c.key_file);
     s.path("spool", c.spool);
     s.integer("spool_mib", c.spool_mib, 1, 1 << 20);
     s.text(

@@ -146,8 +146,8 @@ private:
         if (settings_.metrics.pipeline_port == 0) return {};
         auto listener = Responder::listen(settings_.metrics.bind_address, settings_.metrics.pipeline_port);
         if (!listener) return std::move(listener).error();
-        auto responder = Responder::create(std::move(*listener), observe([this] { return stats_.metrics(); },
-                                                                         [this] { return health(); }));
+        auto responder = Responder::create(std::move(*listener),
+                                           observe([this] { return stats_.metrics(); }, [this] { return health(); }));
         if (!responder) return std::move(responder).error();
         metrics_ = std::jthread([r = std::move(*responder)](const std::stop_token& stop) mutable {
             r.run([&stop] { return stop.stop_requested(); });

@@ -3,7 +3,6 @@
 #include <arpa/inet.h>
 #include <fmt/format.h>
 
-
 namespace cardionode {
 namespace {
 
@@ -45,12 +44,13 @@ std::string participant(const AuditParticipant& p, const AuditSource& source) {
 
 std::string study_object(const AuditStudy& study, const AuditSource& source) {
     const bool by_uid = source.study_uids && !study.uid.empty();
-    std::string out = fmt::format(
-        R"(<ParticipantObjectIdentification ParticipantObjectID="{}" ParticipantObjectTypeCode="2" )"
-        R"(ParticipantObjectTypeCodeRole="3">)",
-        escaped(by_uid ? study.uid : study.key));
-    out += code("ParticipantObjectIDTypeCode", by_uid ? AuditCode{"110180", "DCM", "Study Instance UID"}
-                                                      : AuditCode{"study-key", "99CARDIONODE", "Study key of the node"});
+    std::string out =
+        fmt::format(R"(<ParticipantObjectIdentification ParticipantObjectID="{}" ParticipantObjectTypeCode="2" )"
+                    R"(ParticipantObjectTypeCodeRole="3">)",
+                    escaped(by_uid ? study.uid : study.key));
+    out +=
+        code("ParticipantObjectIDTypeCode", by_uid ? AuditCode{"110180", "DCM", "Study Instance UID"}
+                                                   : AuditCode{"study-key", "99CARDIONODE", "Study key of the node"});
     out += fmt::format("<ParticipantObjectName>{}</ParticipantObjectName>", escaped(study.key));
     if (!study.instances.empty()) {
         out += "<ParticipantObjectDescription>";
@@ -71,10 +71,10 @@ std::string header_word(std::string_view text, std::size_t longest) {
 }  // namespace
 
 std::string to_audit_xml(const AuditEvent& event, const AuditSource& source, Moment now) {
-    std::string out = fmt::format(
-        R"(<?xml version="1.0" encoding="UTF-8"?><AuditMessage><EventIdentification EventActionCode="{}" )"
-        R"(EventDateTime="{}" EventOutcomeIndicator="{}">)",
-        event.action, to_iso8601(event.when.value_or(now)), static_cast<int>(event.outcome));
+    std::string out =
+        fmt::format(R"(<?xml version="1.0" encoding="UTF-8"?><AuditMessage><EventIdentification EventActionCode="{}" )"
+                    R"(EventDateTime="{}" EventOutcomeIndicator="{}">)",
+                    event.action, to_iso8601(event.when.value_or(now)), static_cast<int>(event.outcome));
     out += code("EventID", event.id);
     if (event.type) out += code("EventTypeCode", *event.type);
     if (!event.outcome_description.empty())

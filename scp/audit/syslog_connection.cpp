@@ -95,7 +95,8 @@ struct SyslogConnection::Tls {
         ssl.reset(::SSL_new(context.get()));
         if (!ssl || ::SSL_set_fd(ssl.get(), socket) != 1) return retry_error(last_tls_error());
         unsigned char bytes[16];
-        const bool numeric = ::inet_pton(AF_INET, host.c_str(), bytes) == 1 || ::inet_pton(AF_INET6, host.c_str(), bytes) == 1;
+        const bool numeric =
+            ::inet_pton(AF_INET, host.c_str(), bytes) == 1 || ::inet_pton(AF_INET6, host.c_str(), bytes) == 1;
         const bool named = numeric ? ::X509_VERIFY_PARAM_set1_ip_asc(::SSL_get0_param(ssl.get()), host.c_str()) == 1
                                    : ::SSL_set1_host(ssl.get(), host.c_str()) == 1 &&
                                          ::SSL_set_tlsext_host_name(ssl.get(), host.c_str()) == 1;

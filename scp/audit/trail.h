@@ -52,7 +52,7 @@ std::optional<std::string> audit_message_of(std::string_view line);
 
 struct AuditSpoolUse {
     std::uint64_t bytes = 0;
-    std::uint64_t lost = 0;  ///< events, since the repository was told last
+    std::uint64_t lost = 0;                       ///< events, since the repository was told last
     std::optional<Moment> oldest = std::nullopt;  ///< hour of the oldest file
 };
 /// Sizes of the files; what is delivered already and not yet removed (up to an hour) counts as well.

@@ -3,13 +3,13 @@
 #include <cerrno>
 #include <optional>
 
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/socket.h>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
-#include <fcntl.h>
-#include <fmt/format.h>
-#include <sys/socket.h>
 
 #include "conf/base/log.h"
 

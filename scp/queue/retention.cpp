@@ -30,7 +30,8 @@ Result<std::optional<RemovedStudy>> Queue::remove_study(const std::string& study
         {
             Query row = state.query(
                 "SELECT s.id, s.instances + s.conflicts, s.bytes, s.study_instance_uid FROM studies s WHERE s.key = ? "
-                "AND s.state = 'done' AND NOT EXISTS (SELECT 1 FROM outbox b WHERE b.study_id = s.id AND b.state IN ('waiting', 'sending'))",
+                "AND s.state = 'done' AND NOT EXISTS (SELECT 1 FROM outbox b WHERE b.study_id = s.id AND b.state IN "
+                "('waiting', 'sending'))",
                 study_key);
             if (!row.next()) return std::nullopt;
             study = row.integer(0);

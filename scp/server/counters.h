@@ -40,7 +40,7 @@ struct Counters {
     std::array<Count, kRejectReasons.size()> associations_rejected{};
     std::array<Count, kCountedStatuses.size()> requests_refused{};
     Count association_processes_failed{0};
-    Count instances_durable{0};  ///< synced to the journal; the answer comes after that
+    Count instances_durable{0};       ///< synced to the journal; the answer comes after that
     Count instances_acknowledged{0};  ///< whose answer left
     Count bytes_acknowledged{0};
     Count instances_indexed{0};

@@ -13,8 +13,7 @@ IndexingObserver IndexingWatch::observer() {
     };
     observer.study_deleted = [this](const std::string& key, const RemovedStudy& removed, std::string_view why) {
         ++counters_->studies_deleted;
-        audit_.record(
-            study_deleted("cardionode-scp", settings_->scp.ae_title, {key, removed.study_instance_uid}, why));
+        audit_.record(study_deleted("cardionode-scp", settings_->scp.ae_title, {key, removed.study_instance_uid}, why));
     };
     return observer;
 }
@@ -25,7 +24,7 @@ void IndexingWatch::entered(const std::string& name, const ReceivedInstance& ins
     segment.seen = segment.at;
     const bool duplicate = ingested.held_before;
     const bool conflict = !duplicate && ingested.outcome == IngestOutcome::Conflict;
-    ++(duplicate ? counters_->instances_duplicate
+    ++(duplicate  ? counters_->instances_duplicate
        : conflict ? counters_->instances_conflict
                   : counters_->instances_indexed);
     if (!audit_.on()) return;

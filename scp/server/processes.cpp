@@ -363,8 +363,9 @@ int run_metrics(const NodeSettings& settings, SharedState& shared, FileDescripto
         be_patient();
         if (::mprotect(&shared, sizeof shared, PROT_READ) != 0) return 1;
         const SharedState& seen = shared;
-        auto responder = Responder::create(std::move(listener), observe([&] { return receiver_metrics(settings, seen); },
-                                                                        [&] { return receiver_health(seen); }));
+        auto responder = Responder::create(
+            std::move(listener),
+            observe([&] { return receiver_metrics(settings, seen); }, [&] { return receiver_health(seen); }));
         if (!responder) {
             log_error("metrics_cannot_start", {{"reason", responder.error().message}});
             return 1;

@@ -56,8 +56,8 @@ void instances(Exposition& out, const SharedState& shared) {
     }
     out.gauge("cardionode_last_instance_timestamp_seconds", "When the last instance was received; 0: none since start.",
               seconds(c.last_instance_ms.load()));
-    out.gauge("cardionode_last_study_ready_timestamp_seconds",
-              "When the last study was complete; 0: none since start.", seconds(c.last_study_ready_ms.load()));
+    out.gauge("cardionode_last_study_ready_timestamp_seconds", "When the last study was complete; 0: none since start.",
+              seconds(c.last_study_ready_ms.load()));
     out.counter("cardionode_studies_ready_total", "Studies that were received completely.", number(c.studies_ready));
     out.counter("cardionode_studies_deleted_total", "Studies deleted by retention.", number(c.studies_deleted));
     const std::uint64_t starts = c.indexer_starts.load();

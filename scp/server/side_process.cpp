@@ -41,8 +41,7 @@ bool SideProcess::ended(int pid, bool clean, const std::string& how) {
     if (now - started_ > kLongestPause) pause_ = std::chrono::milliseconds(0);
     pause_ = std::clamp(pause_ * 2, kFirstPause, kLongestPause);
     next_ = now + pause_;
-    if (!clean)
-        log_error("side_process_ended", {{"process", name_}, {"how", how}, {"again_in_ms", pause_.count()}});
+    if (!clean) log_error("side_process_ended", {{"process", name_}, {"how", how}, {"again_in_ms", pause_.count()}});
     return true;
 }
 

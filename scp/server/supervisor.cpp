@@ -95,8 +95,8 @@ int Supervisor::run() {
     if (in_child()) return *child_exit_;
     if (audit_.on()) side_processes_.emplace_back("audit sender", [this] { return run_audit_sender(settings_); });
     if (metrics_listener_.valid())
-        side_processes_.emplace_back(
-            "metrics", [this] { return run_metrics(settings_, *shared_, std::move(metrics_listener_)); });
+        side_processes_.emplace_back("metrics",
+                                     [this] { return run_metrics(settings_, *shared_, std::move(metrics_listener_)); });
     look_at_free_space();
     log_info(
         "receiver_started",

@@ -99,6 +99,16 @@ INSTANTIATE_TEST_SUITE_P(All, Units, ::testing::Values("cardionode-scp.service",
                              return std::string(param.param).find("scp") == std::string::npos ? "pipeline" : "scp";
                          });
 
+/// Not by words but by doing: real systemd, real units, a real study.
+TEST(InstalledUnits, StartAndWorkUnderTheirRestrictions) {
+    const Finished booted = test::run({"bash", std::string(CARDIONODE_SOURCE_DIR) + "/tests/systemd/boot_units.sh",
+                                       CARDIONODE_SOURCE_DIR, CARDIONODE_BINARY_DIR},
+                                      std::chrono::seconds(400));
+    if (booted.ending.exit_code == 77) GTEST_SKIP() << booted.output;
+    EXPECT_TRUE(booted.ok()) << booted.output << booted.errors;
+    std::cout << booted.output;
+}
+
 TEST(Users, AreApartAndShareOneGroup) {
     if (!test::installed("systemd-sysusers")) GTEST_SKIP() << "systemd-sysusers is not installed";
     const TemporaryFolder folder;

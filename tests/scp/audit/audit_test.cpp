@@ -13,7 +13,7 @@
 #include "scp/audit/reader.h"
 #include "scp/audit/sender.h"
 #include "scp/audit/trail.h"
-#include "tests/scp/audit/repository.h"
+#include "tests/support/audit_repository.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/free_port.h"
 #include "tests/support/process.h"
@@ -30,10 +30,8 @@ using test::TemporaryFolder;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-const AuditTransfer kTransfer{{"CT1", "10.1.2.3"},
-                              {"CARDIONODE", ""},
-                              true,
-                              {"S00AM", "1.2.3.4", {{"1.2.840.10008.5.1.4.1.1.2", 300}}}};
+const AuditTransfer kTransfer{
+    {"CT1", "10.1.2.3"}, {"CARDIONODE", ""}, true, {"S00AM", "1.2.3.4", {{"1.2.840.10008.5.1.4.1.1.2", 300}}}};
 const Moment kMoment{Milliseconds(1'700'000'000'000)};
 
 std::vector<AuditEvent> every_kind_of_event() {
@@ -84,9 +82,8 @@ TEST(AuditMessage, OfEveryKindFitsTheSchemaOfTheStandard) {
         std::ofstream out(folder / "messages");
         for (const AuditEvent& event : every_kind_of_event()) out << to_syslog(event, source, kMoment) << "\n";
     }
-    const auto checked =
-        test::run({"python3", std::string(CARDIONODE_SOURCE_DIR) + "/tests/scp/audit/check_message.py",
-                   (folder / "messages").string()});
+    const auto checked = test::run({"python3", std::string(CARDIONODE_SOURCE_DIR) + "/tests/scp/audit/check_message.py",
+                                    (folder / "messages").string()});
     EXPECT_TRUE(checked.ok()) << checked.output << checked.errors;
 }
 
@@ -141,7 +138,8 @@ TEST(AuditTrail, KeepsEveryEventOfManyProcessesWhole) {
         for (int i = 0; i < kEvents; ++i) trail.record(association_refused({"CT1", "10.0.0.1"}, "A", "low_space"));
         ::_exit(0);
     }
-    while (::wait(nullptr) > 0) {}
+    while (::wait(nullptr) > 0) {
+    }
     EXPECT_EQ(setup.waiting().size(), static_cast<std::size_t>(kProcesses * kEvents));
 }
 
@@ -332,9 +330,8 @@ TEST(AuditSender, TellsTheRepositoryHowManyEventsWereLost) {
     const Repository repository(setup.port);
     auto sender = setup.sender();
     for (int i = 0; i < 10; ++i) ASSERT_TRUE(sender.step().ok());
-    EXPECT_TRUE(test::eventually(std::chrono::seconds(5), [&] {
-        return repository.count(std::to_string(lost) + " events were lost") == 1;
-    }));
+    EXPECT_TRUE(test::eventually(std::chrono::seconds(5),
+                                 [&] { return repository.count(std::to_string(lost) + " events were lost") == 1; }));
     EXPECT_EQ(audit_spool_use(setup.settings.audit.spool).lost, 0U);
 }
 

@@ -43,8 +43,11 @@ protected:
     void SetUp() override {
         auto responder = Responder::create(Responder::listen("127.0.0.1", port).value(),
                                            observe([] { return std::string("cardionode_up 1\n"); },
-                                                   [this] { return Health{not_live ? "dead" : "", not_ready ? "busy" : ""}; }));
-        thread = std::thread([r = std::move(responder).value(), this]() mutable { r.run([this] { return stop.load(); }); });
+                                                   [this] {
+                                                       return Health{not_live ? "dead" : "", not_ready ? "busy" : ""};
+                                                   }));
+        thread =
+            std::thread([r = std::move(responder).value(), this]() mutable { r.run([this] { return stop.load(); }); });
     }
     void TearDown() override {
         stop = true;
@@ -64,7 +67,8 @@ protected:
     static std::string rest_of(int fd) {
         std::string all;
         char buffer[4096];
-        for (ssize_t n = 0; (n = ::recv(fd, buffer, sizeof buffer, 0)) > 0;) all.append(buffer, static_cast<std::size_t>(n));
+        for (ssize_t n = 0; (n = ::recv(fd, buffer, sizeof buffer, 0)) > 0;)
+            all.append(buffer, static_cast<std::size_t>(n));
         ::close(fd);
         return all;
     }
@@ -104,7 +108,8 @@ TEST_F(Responding, RefusesWhatIsNoReading) {
                 StartsWith("HTTP/1.1 405"));
     EXPECT_THAT(get("/etc/passwd"), StartsWith("HTTP/1.1 404"));
     const std::string head = answer_to("HEAD /metrics HTTP/1.1\r\nHost: a\r\n\r\n");
-    EXPECT_THAT(head, ::testing::AllOf(StartsWith("HTTP/1.1 200"), HasSubstr("Content-Length: 16"), ::testing::EndsWith("\r\n\r\n")));
+    EXPECT_THAT(head, ::testing::AllOf(StartsWith("HTTP/1.1 200"), HasSubstr("Content-Length: 16"),
+                                       ::testing::EndsWith("\r\n\r\n")));
 }
 
 TEST_F(Responding, ClosesWhatIsNoHttp) {

@@ -8,22 +8,22 @@
 #include <regex>
 #include <sstream>
 
-#include "tests/scp/audit/repository.h"
 #include "tests/scp/server/receiver.h"
+#include "tests/support/audit_repository.h"
 #include "tests/support/free_port.h"
 
 namespace cardionode {
 namespace {
 
 using std::chrono::seconds;
-using ::testing::HasSubstr;
-using ::testing::Not;
-using ::testing::StartsWith;
 using test::eventually;
 using test::Instance;
 using test::Receiver;
 using test::Repository;
 using test::Scanner;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::StartsWith;
 
 std::string ask(int port, const std::string& path) {
     try {
@@ -69,8 +69,9 @@ struct Observed {
     int metrics_port = test::free_port();
     Receiver receiver;
     explicit Observed(const std::string& scp = {}, const std::string& audit = {})
-        : receiver(scp + "metrics:\n  receiver_port: " + std::to_string(metrics_port) + "\naudit:\n  host: 127.0.0.1\n" +
-                   "  port: " + std::to_string(audit_port) + "\n  transport: tcp\n" + audit) {}
+        : receiver(scp + "metrics:\n  receiver_port: " + std::to_string(metrics_port) +
+                   "\naudit:\n  host: 127.0.0.1\n" + "  port: " + std::to_string(audit_port) + "\n  transport: tcp\n" +
+                   audit) {}
     /// The spool of the audit is beside the receiver's.
     void start() {
         receiver.more_settings("  spool: " + (receiver.folder() / "audit").string() + "\n");
@@ -85,7 +86,8 @@ TEST(Audit, OfAStudyNamesBothSidesTheStudyKeyAndTheNumberOfInstancesAndNoIdentit
     o.start();
     std::vector<Instance> study;
     for (int i = 0; i < 5; ++i) study.push_back(test::made_slice(i, "1.2.77"));
-    for (const auto& [uid, status] : test::send_all(o.receiver.port(), study, {"CT1", "CARDIONODE"})) EXPECT_EQ(status, 0);
+    for (const auto& [uid, status] : test::send_all(o.receiver.port(), study, {"CT1", "CARDIONODE"}))
+        EXPECT_EQ(status, 0);
     ASSERT_TRUE(eventually(seconds(20), [&] { return repository.count("DICOM Instances Transferred") == 1; }));
     EXPECT_EQ(repository.count("Application Start"), 1);
     EXPECT_EQ(repository.count("Begin Transferring DICOM Instances"), 1);
@@ -136,7 +138,8 @@ TEST(Audit, ARepositoryThatIsAwayDelaysNoAnswerAndGetsEverythingLater) {
     std::vector<Instance> study;
     for (int i = 0; i < 20; ++i) study.push_back(test::made_slice(i, "1.2.78"));
     const auto start = std::chrono::steady_clock::now();
-    for (const auto& [uid, status] : test::send_all(o.receiver.port(), study, {"CT1", "CARDIONODE"})) EXPECT_EQ(status, 0);
+    for (const auto& [uid, status] : test::send_all(o.receiver.port(), study, {"CT1", "CARDIONODE"}))
+        EXPECT_EQ(status, 0);
     EXPECT_LT(std::chrono::steady_clock::now() - start, seconds(5));
     ASSERT_TRUE(o.receiver.wait_for_log("audit_repository_away"));
     ASSERT_TRUE(o.receiver.wait_for_stored(20));
@@ -159,7 +162,8 @@ TEST(Audit, AKilledSenderIsStartedAgainAndLosesNothing) {
     }));
     EXPECT_TRUE(eventually(seconds(10), [&] {
         const auto metrics = o.metrics();
-        return metrics.contains("cardionode_indexer_restarts_total") && metrics.at("cardionode_indexer_restarts_total") == 1;
+        return metrics.contains("cardionode_indexer_restarts_total") &&
+               metrics.at("cardionode_indexer_restarts_total") == 1;
     }));
 }
 
@@ -247,11 +251,11 @@ TEST(Metrics, ReadyTellsWhenTheReceiverCannotTakeAnythingAndLiveDoesNot) {
 TEST(Metrics, LiveTellsWhenTheSupervisorHangs) {
     Observed o;
     o.start();
-    EXPECT_TRUE(eventually(seconds(10), [&] { return ask(o.metrics_port, "/health").find(" 200 ") != std::string::npos; }));
+    EXPECT_TRUE(
+        eventually(seconds(10), [&] { return ask(o.metrics_port, "/health").find(" 200 ") != std::string::npos; }));
     o.receiver.process().signal(SIGSTOP);
-    EXPECT_TRUE(eventually(seconds(20), [&] {
-        return ask(o.metrics_port, "/health/live").find("503") != std::string::npos;
-    }));
+    EXPECT_TRUE(
+        eventually(seconds(20), [&] { return ask(o.metrics_port, "/health/live").find("503") != std::string::npos; }));
     o.receiver.process().signal(SIGCONT);
 }
 

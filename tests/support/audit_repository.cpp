@@ -1,4 +1,4 @@
-#include "tests/scp/audit/repository.h"
+#include "tests/support/audit_repository.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
