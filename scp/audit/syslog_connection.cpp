@@ -200,7 +200,14 @@ Result<void> SyslogConnection::still_open() {
 
 Result<void> SyslogConnection::all_arrived(std::chrono::milliseconds longest) {
     const Steady::time_point until = Steady::now() + longest;
-    while (!datagrams_) {
+    if (datagrams_) {  // that nobody listens is known at once on this machine; more is never known
+        int error = 0;
+        socklen_t size = sizeof error;
+        if (::getsockopt(socket_.get(), SOL_SOCKET, SO_ERROR, &error, &size) == 0 && error != 0)
+            return retry_error(fmt::format("sending to the audit repository: {}", std::strerror(error)));
+        return {};
+    }
+    while (true) {
         if (auto open = still_open(); !open) return open;
         int waiting = 0;
         if (::ioctl(socket_.get(), SIOCOUTQ, &waiting) != 0) return retry_error(std::strerror(errno));
@@ -208,7 +215,6 @@ Result<void> SyslogConnection::all_arrived(std::chrono::milliseconds longest) {
         if (Steady::now() > until) return retry_error("the audit repository takes nothing");
         std::this_thread::sleep_for(std::chrono::milliseconds(5));
     }
-    return {};
 }
 
 }  // namespace cardionode

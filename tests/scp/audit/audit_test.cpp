@@ -289,6 +289,15 @@ TEST_P(Delivery, BringsMessagesInOrderAndOnce) {
 INSTANTIATE_TEST_SUITE_P(Plain, Delivery, ::testing::Values("tcp", "udp"),
                          [](const auto& param) { return std::string(param.param); });
 
+TEST(AuditSender, NoticesThatNobodyTakesItsDatagrams) {
+    Site setup;
+    setup.settings.audit.transport = "udp";
+    setup.trail().record(application_started("cardionode-scp", "A"));
+    auto sender = setup.sender();
+    EXPECT_FALSE(sender.step().ok());
+    EXPECT_EQ(setup.waiting().size(), 1U);
+}
+
 TEST(AuditSender, KeepsWhatItCannotDeliverAndDeliversItInOrderLater) {
     const Site setup;
     const AuditTrail trail = setup.trail();
