@@ -22,7 +22,7 @@ struct AuditTrail::State {
     AuditSettings settings;
     std::string program;
     std::string host;
-    const Clock* clock;
+    const Clock* clock = nullptr;
     Result<void> append(const AuditEvent& event) const;
     void note_lost(const std::string& why) const;
 };
