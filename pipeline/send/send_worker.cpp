@@ -57,6 +57,7 @@ Result<bool> SendWorker::send_next() {
     const auto sent =
         store_output(options_.work_folder / claim.output.file, claim.output, destination, options_.timeouts);
     keeper_->release();
+    if (options_.observe) options_.observe(claim, sent);
     const std::string seconds =
         fmt::format("{:.2f}", std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
 

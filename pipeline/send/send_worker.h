@@ -26,7 +26,9 @@ struct SendWorkerOptions {
     DestinationSettings destination;
     SendTimeouts timeouts;
     Milliseconds lease{120'000};
-    Milliseconds poll{1'000};     ///< pause when nothing is due
+    Milliseconds poll{1'000};  ///< pause when nothing is due
+    /// Told of each try, before its outcome is stored; may be empty.
+    std::function<void(const ClaimedOutput&, const Result<std::string>& sent)> observe = {};
     std::function<void()> alive;  ///< called at least once a poll and once an output: for a watchdog; may be empty
 };
 

@@ -65,6 +65,8 @@ struct Ingested {
     IngestOutcome outcome = IngestOutcome::Stored;
     std::string study_key;
     std::string file;  ///< that holds this content for the queue, relative to the spool folder
+    /// The content was there before: sent again, or the call is repeated after a crash. For counting.
+    bool held_before = false;
 };
 
 enum class StudyState { Receiving, Ready, Processing, Sending, Done, SetAside };
@@ -185,6 +187,24 @@ struct QueueStatus {
     int schema_version = 0;
 };
 
+/// Depth and age for monitoring.
+struct QueueDepths {
+    struct Studies {
+        StudyState state = StudyState::Receiving;
+        int number = 0;
+        std::optional<Moment> oldest = std::nullopt;  ///< since when the longest has been in this state
+    };
+    struct Outputs {
+        std::string destination;
+        std::string state;  ///< of the outbox, see schema.sql
+        int number = 0;
+        int tried = 0;       ///< of these, tried at least once
+        Moment oldest = {};  ///< made or requeued
+    };
+    std::vector<Studies> studies;  ///< every state
+    std::vector<Outputs> outputs;
+};
+
 /// Part of a claim's outcome that stays with the study for the operator.
 struct JobOutcome {
     std::string summary;      ///< one line for people
@@ -197,6 +217,7 @@ enum class FileRoot { Spool, Work };
 struct RemovedStudy {
     int instances = 0;  ///< conflicts too
     std::int64_t bytes = 0;
+    std::string study_instance_uid = {};
 };
 
 struct QueueOptions {
@@ -284,6 +305,7 @@ public:
 
     // --- operator
     Result<QueueStatus> status();
+    Result<QueueDepths> depths();
     Result<std::vector<StudyRow>> studies(int newest = 100);
     Result<std::optional<StudyRow>> study(const std::string& study_key);
     Result<std::vector<InstanceRow>> instances_of(const std::string& study_key);

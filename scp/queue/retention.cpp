@@ -29,12 +29,13 @@ Result<std::optional<RemovedStudy>> Queue::remove_study(const std::string& study
         std::int64_t study = 0;
         {
             Query row = state.query(
-                "SELECT s.id, s.instances + s.conflicts, s.bytes FROM studies s WHERE s.key = ? AND s.state = 'done' "
-                "AND NOT EXISTS (SELECT 1 FROM outbox b WHERE b.study_id = s.id AND b.state IN ('waiting', 'sending'))",
+                "SELECT s.id, s.instances + s.conflicts, s.bytes, s.study_instance_uid FROM studies s WHERE s.key = ? "
+                "AND s.state = 'done' AND NOT EXISTS (SELECT 1 FROM outbox b WHERE b.study_id = s.id AND b.state IN "
+                "('waiting', 'sending'))",
                 study_key);
             if (!row.next()) return std::nullopt;
             study = row.integer(0);
-            removed = {row.small(1), row.integer(2)};
+            removed = {row.small(1), row.integer(2), row.text(3)};
         }
         state.run("INSERT OR IGNORE INTO removals SELECT 'spool', file FROM instances WHERE study_id = ?", study);
         state.run("INSERT OR IGNORE INTO removals SELECT 'work', file FROM outputs WHERE study_id = ?", study);

@@ -40,7 +40,11 @@ void Association::run() {
                {"bytes", stored_bytes_},
                {"seconds", fmt::format("{:.3f}", seconds)}});
     connection_.close_after_answer(kLeaveTime);
+    if (refused_ > 0) context_.audit.record(instances_refused(peer(), self(), refused_));
 }
+
+AuditPeer Association::peer() const { return {request_.calling_ae_title, context_.peer_address}; }
+AuditPeer Association::self() const { return {context_.settings->ae_title, {}}; }
 
 void Association::refuse(const Refusal& refusal, const AssociateRequest& request) {
     context_.slot->state = SlotState::Leaving;
@@ -48,7 +52,9 @@ void Association::refuse(const Refusal& refusal, const AssociateRequest& request
                                         {"called", request.called_ae_title},
                                         {"address", context_.peer_address},
                                         {"reason", refusal.reason}});
+    context_.shared->counters.rejected(refusal.reason);
     connection_.write(write_associate_reject(refusal.rejection), kAnswerTime);
+    context_.audit.record(association_refused(peer(), context_.settings->ae_title, refusal.reason));
     connection_.close_after_answer(kLeaveTime);
 }
 
@@ -62,6 +68,7 @@ bool Association::open() {
     const ReadPdu pdu = connection_.read_pdu(context_.request_until, limit, allowed, context_.request_until);
     const auto give_up = [&](std::string_view reason) {
         context_.slot->state = SlotState::Leaving;
+        ++context_.shared->counters.connections_without_association;
         log_info("connection_without_association", {{"address", context_.peer_address}, {"reason", reason}});
     };
     if (pdu.end == ReadEnd::NotAllowed) {
@@ -104,6 +111,7 @@ bool Association::open() {
     for (const AnsweredContext& answer : answers)
         if (answer.result == ContextResult::Accepted)
             contexts_[answer.id] = {answer.abstract_syntax, find_transfer_syntax(answer.transfer_syntax)};
+    ++context_.shared->counters.associations_accepted;
     log_info("association_opened", {{"calling", request_.calling_ae_title},
                                     {"called", request_.called_ae_title},
                                     {"address", context_.peer_address},
@@ -279,6 +287,7 @@ void Association::store_instance() {
         log_error("cannot_store", {{"reason", committed.error().message}});
         return refuse_instance(status::kOutOfResources, "no room");
     }
+    context_.shared->counters.durable();
     ++stored_;
     stored_bytes_ += message.bytes;
 }
@@ -290,6 +299,7 @@ std::optional<Association::Ending> Association::finish_message() {
     message_.reset();
     if (message.status != status::kSuccess) {
         ++refused_;
+        context_.shared->counters.refused(message.status);
         log_warning("request_refused", {{"calling", request_.calling_ae_title},
                                         {"address", context_.peer_address},
                                         {"status", fmt::format("{:04X}", message.status)},
@@ -298,6 +308,7 @@ std::optional<Association::Ending> Association::finish_message() {
     const auto response = write_response(message.command, message.status, message.comment);
     const bool answered =
         connection_.write(write_data_pdus(message.context_id, true, response, request_.max_pdu), kAnswerTime);
+    if (stored_ > before && answered) context_.shared->counters.acknowledged(message.bytes);
     if (stored_ > before && context_.instance_stored) context_.instance_stored(message.bytes);
     if (!answered) return Ending{"connection_lost", "while answering"};
     return std::nullopt;

@@ -15,6 +15,7 @@
 
 #include "conf/base/files.h"
 #include "conf/base/node_settings.h"
+#include "scp/audit/trail.h"
 #include "scp/dicom/command.h"
 #include "scp/dicom/scan.h"
 #include "scp/server/connection.h"
@@ -33,6 +34,7 @@ struct AssociationContext {
     Slot* slot = nullptr;
     std::string peer_address;
     SteadyTime request_until{};  ///< when the A-ASSOCIATE-RQ must have come whole
+    AuditTrail audit;
     std::function<bool()> stop;  ///< true: end at the next message
     /// Called after the answer, and with 0 at the end of the association.
     std::function<void(std::uint64_t bytes)> instance_stored;
@@ -72,6 +74,8 @@ private:
     std::optional<Ending> finish_message();
     void refuse_instance(std::uint16_t status, std::string comment);
     void store_instance();
+    AuditPeer peer() const;
+    AuditPeer self() const;
     Ending abort(AbortReason reason, std::string detail, std::uint8_t source = 2);
 
     Connection connection_;

@@ -34,6 +34,8 @@ Result<Reloaded> reload_settings(const std::filesystem::path& file, const NodeSe
         scp.tls = old.tls;
         next.waiting.emplace_back("scp.tls.port");
     }
+    keep(next.settings.audit, running.audit, "audit", next.waiting);
+    keep(next.settings.metrics, running.metrics, "metrics", next.waiting);
     auto rules = PeerRules::create(scp);
     if (!rules) return std::move(rules).error();
     next.rules = std::move(rules).value();

@@ -11,6 +11,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "scp/server/counters.h"
+
 namespace cardionode {
 
 enum class SlotState : std::uint32_t {
@@ -55,6 +57,10 @@ struct Traffic {
 
 struct SharedState {
     Traffic traffic;
+    Counters counters;
+    std::atomic<std::int64_t> supervisor_seen_ms{0};  ///< steady clock
+    std::atomic<bool> indexer_runs{false};
+    std::atomic<bool> draining{false};
     std::atomic<bool> low_space{false};   ///< free space under the watermark: refuse new associations for the moment
     std::atomic<bool> spool_gone{false};  ///< the spool's disk is not mounted: refuse everything for the moment
     Slot slots[kMaxSlots];

@@ -1,5 +1,6 @@
 #include "scp/server/supervisor.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
@@ -16,14 +17,18 @@
 
 #include "conf/base/log.h"
 #include "conf/base/time.h"
+#include "scp/metrics/responder.h"
 #include "scp/queue/queue.h"
+#include "scp/server/helper_processes.h"
 #include "scp/server/listener.h"
+#include "scp/server/process_control.h"
 #include "scp/server/processes.h"
 #include "scp/server/reload.h"
 
 namespace cardionode {
 namespace {
 
+constexpr const char* kProgram = "cardionode-scp";
 constexpr std::chrono::milliseconds kTick{250};
 constexpr std::chrono::seconds kDrainTime{20};  // open associations may finish; the unit's TimeoutStopSec is longer
 constexpr std::chrono::seconds kEndTime{3};     // then they are asked to abort, then killed
@@ -77,6 +82,14 @@ Result<Supervisor> Supervisor::create(const NodeSettings& settings, std::filesys
         if (!listener) return std::move(listener).error().in("scp.tls.port");
         s.tls_listener_ = std::move(listener).value();
     }
+    auto audit = AuditTrail::open(settings, kProgram);
+    if (!audit) return std::move(audit).error();
+    s.audit_ = std::move(audit).value();
+    if (settings.metrics.receiver_port != 0) {
+        auto metrics = Responder::listen(settings.metrics.bind_address, settings.metrics.receiver_port);
+        if (!metrics) return std::move(metrics).error();
+        s.metrics_listener_ = std::move(metrics).value();
+    }
 
     sigset_t watched;
     sigemptyset(&watched);
@@ -97,17 +110,24 @@ Result<Supervisor> Supervisor::create(const NodeSettings& settings, std::filesys
 int Supervisor::run() {
     start_indexer();
     if (in_child()) return *child_exit_;
+    if (audit_.on()) side_processes_.emplace_back("audit sender", [this] { return run_audit_sender(settings_); });
+    if (metrics_listener_.valid())
+        side_processes_.emplace_back("metrics",
+                                     [this] { return run_metrics(settings_, *shared_, std::move(metrics_listener_)); });
     look_at_free_space();
     log_info("receiver_started", {{"ae_title", settings_.scp.ae_title},
                                   {"address", settings_.scp.bind_address},
                                   {"port", settings_.scp.tls.only ? 0 : settings_.scp.port},
                                   {"tls_port", settings_.scp.tls.port}});
+    audit_.record(application_started(kProgram, settings_.scp.ae_title));
     manager_.ready(where_it_listens());
     while (true) {
         // poll(2) passes over a descriptor of -1.
         pollfd items[3] = {{signals_.get(), POLLIN, 0}, {listener_.get(), POLLIN, 0}, {tls_listener_.get(), POLLIN, 0}};
         ::poll(items, 3, static_cast<int>(kTick.count()));
         manager_.alive();
+        shared_->supervisor_seen_ms =
+            std::chrono::duration_cast<std::chrono::milliseconds>(SteadyTime::clock::now().time_since_epoch()).count();
         handle_signals();
         reap();
         look_at_free_space();
@@ -119,11 +139,14 @@ int Supervisor::run() {
             continue;
         }
         start_indexer();
+        if (!in_child()) start_side_processes();
         if (!in_child()) accept_connections(listener_, nullptr);
         if (!in_child()) accept_connections(tls_listener_, tls_ ? &*tls_ : nullptr);
         if (in_child()) return *child_exit_;
     }
     log_info("receiver_stopped");
+    audit_.record(application_stopped(kProgram, settings_.scp.ae_title));
+    for (SideProcess& process : side_processes_) process.end(kEndTime);
     return 0;
 }
 
@@ -138,6 +161,7 @@ void Supervisor::handle_signals() {
         draining_since_ = std::chrono::steady_clock::now();
         listener_.reset();
         tls_listener_.reset();
+        shared_->draining = true;
         log_info("receiver_stopping", {{"connections", children_.size()}});
         manager_.stopping("open associations finish");
     }
@@ -154,6 +178,7 @@ void Supervisor::reload() {
     auto next = reload_settings(file_, settings_);
     if (!next) {
         log_error("reload_failed", {{"kept", "the settings of before"}, {"reason", next.error().message}});
+        audit_.record(settings_reloaded(kProgram, settings_.scp.ae_title, next.error().message));
         manager_.ready(where_it_listens() + "; the new settings are wrong, see the log");
         return;
     }
@@ -165,6 +190,7 @@ void Supervisor::reload() {
     // It indexes what came so far, ends, and is started again with the new settings.
     if (next->indexer_changed && indexer_ >= 0) ::kill(indexer_, SIGUSR1);
     log_info("reloaded", {{"open_connections", children_.size()}});
+    audit_.record(settings_reloaded(kProgram, settings_.scp.ae_title, ""));
     if (!next->waiting.empty())
         log_warning("reload_needs_restart", {{"keys", fmt::format("{}", fmt::join(next->waiting, " "))}});
     manager_.ready(where_it_listens());
@@ -201,6 +227,7 @@ void Supervisor::accept_connections(const FileDescriptor& listener, const TlsCon
 void Supervisor::close_own_files() {
     listener_.reset();
     tls_listener_.reset();
+    metrics_listener_.reset();
     signals_.reset();
     lock_.reset();
 }
@@ -216,7 +243,9 @@ void Supervisor::start_child(FileDescriptor socket, std::string peer_address, co
         waiting += state == SlotState::Connected || state == SlotState::Leaving ? 1 : 0;
     }
     const bool crowd = shared_->from_address(address, SlotState::Connected) >= kMaxSilentFromAddress;
+    ++shared_->counters.connections;
     if (!free_slot || waiting >= kMaxSilentConnections || crowd) {
+        ++shared_->counters.connections_refused;
         if (now - crowd_logged_at_ > std::chrono::seconds(1)) {
             crowd_logged_at_ = now;
             log_warning("connection_refused", {{"address", peer_address}, {"reason", "too many connections"}});
@@ -248,8 +277,8 @@ void Supervisor::start_child(FileDescriptor socket, std::string peer_address, co
         child_exit_ = 1;
         return;
     }
-    child_exit_ = run_connection(std::move(socket), peer_address, tls, settings_, *rules_, spool_, *shared_, *free_slot,
-                                 wake_indexer_.get());
+    child_exit_ = run_connection(std::move(socket), peer_address, tls, settings_, *rules_, spool_, audit_, *shared_,
+                                 *free_slot, wake_indexer_.get());
 }
 
 void Supervisor::start_indexer() {
@@ -265,11 +294,27 @@ void Supervisor::start_indexer() {
     if (pid > 0) {
         indexer_ = pid;
         indexer_started_ = now;
+        ++shared_->counters.indexer_starts;
+        shared_->indexer_runs = true;
         return;
     }
     close_own_files();
     tls_.reset();  // it has no use for the key
-    child_exit_ = become_child(parent, SIGKILL) ? run_indexer(settings_, spool_, *shared_, wake_indexer_.get()) : 1;
+    child_exit_ =
+        become_child(parent, SIGKILL) ? run_indexer(settings_, spool_, audit_, *shared_, wake_indexer_.get()) : 1;
+}
+
+void Supervisor::start_side_processes() {
+    const int parent = ::getpid();
+    for (SideProcess& process : side_processes_) {
+        if (!process.start_if_due()) continue;
+        FileDescriptor metrics = std::move(metrics_listener_);
+        close_own_files();
+        metrics_listener_ = std::move(metrics);
+        tls_.reset();
+        child_exit_ = become_child(parent, SIGKILL) ? process.run() : 1;
+        return;
+    }
 }
 
 void Supervisor::reap() {
@@ -281,6 +326,7 @@ void Supervisor::reap() {
                                                     : fmt::format("exit {}", WEXITSTATUS(status));
         if (pid == indexer_) {
             indexer_ = -1;
+            shared_->indexer_runs = false;
             // One that ended well was asked to, for new settings.
             if (clean || now - indexer_started_ > kLongestPause) indexer_pause_ = std::chrono::milliseconds(0);
             indexer_pause_ = std::min(std::max(indexer_pause_ * 2, kFirstPause), kLongestPause);
@@ -288,8 +334,10 @@ void Supervisor::reap() {
             if (!clean) log_error("indexer_ended", {{"how", how}, {"again_in_ms", indexer_pause_.count()}});
             continue;
         }
+        if (std::ranges::any_of(side_processes_, [&](SideProcess& p) { return p.ended(pid, clean, how); })) continue;
         const auto found = children_.find(pid);
         if (found == children_.end()) continue;
+        if (!clean) ++shared_->counters.association_processes_failed;
         if (!clean) log_error("association_process_ended", {{"address", found->second.peer_address}, {"how", how}});
         found->second.slot->state = SlotState::Free;
         children_.erase(found);

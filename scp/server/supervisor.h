@@ -11,14 +11,17 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "conf/base/files.h"
 #include "conf/base/node_settings.h"
 #include "conf/base/result.h"
 #include "conf/base/service_manager.h"
+#include "scp/audit/trail.h"
 #include "scp/dicom/tls.h"
 #include "scp/server/peer_rules.h"
 #include "scp/server/shared_state.h"
+#include "scp/server/side_process.h"
 #include "scp/store/spool.h"
 
 namespace cardionode {
@@ -53,6 +56,7 @@ private:
     void start_child(FileDescriptor socket, std::string peer_address, const TlsContext* tls);
     void close_own_files();
     void start_indexer();
+    void start_side_processes();
     void reap();
     void enforce_deadlines();
     void look_at_free_space();
@@ -72,7 +76,10 @@ private:
     FileDescriptor tls_listener_;
     FileDescriptor signals_;
     FileDescriptor wake_indexer_;
+    FileDescriptor metrics_listener_;
     SharedState* shared_ = nullptr;
+    AuditTrail audit_;
+    std::vector<SideProcess> side_processes_;
     ServiceManager manager_;
     std::map<int, Child> children_;  ///< by process id
     int indexer_ = -1;

@@ -35,6 +35,7 @@ public:
     void change_settings(std::string scp_settings);
     /// SIGHUP; returns when the receiver has said what came of it. @return that line of the log
     std::string reload();
+    void more_settings(const std::string& lines) { scp_settings_ += lines; }  ///< behind those of the constructor
 
     std::filesystem::path folder() const { return folder_.path(); }
     std::filesystem::path spool() const { return spool_; }
