@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -93,9 +94,13 @@ Result<std::optional<DimseMessage>> Requestor::receive(std::chrono::milliseconds
         }
         if ((*pdu)->type == PduType::ReleaseRequest) {
             (void)stream_->write(write_release_response(), answer_time());
+            over_ = true;
             return retry_error("the peer released the association");
         }
-        if ((*pdu)->type == PduType::Abort) return retry_error("the peer aborted the association");
+        if ((*pdu)->type == PduType::Abort) {
+            over_ = true;
+            return retry_error("the peer aborted the association");
+        }
         if ((*pdu)->type != PduType::Data) return broken("an unexpected PDU came");
         auto values = parse_data_values((*pdu)->body);
         if (!values) return broken(values.error().message);
@@ -123,6 +128,7 @@ Result<std::optional<DimseMessage>> Requestor::receive(std::chrono::milliseconds
 }
 
 void Requestor::release() {
+    if (std::exchange(over_, true)) return;
     if (!stream_->write(write_release_request(), answer_time())) return;
     const SteadyTime until = answer_time();
     while (std::chrono::steady_clock::now() < until) {  // what still comes before the answer is not waited for any more
@@ -131,7 +137,10 @@ void Requestor::release() {
     }
 }
 
-void Requestor::abort() { (void)stream_->write(write_abort(0, AbortReason::NotSpecified), answer_time()); }
+void Requestor::abort() {
+    if (std::exchange(over_, true)) return;
+    (void)stream_->write(write_abort(0, AbortReason::NotSpecified), answer_time());
+}
 
 Error Requestor::broken(std::string reason) {
     abort();
@@ -157,8 +166,10 @@ Result<std::optional<Requestor::Pdu>> Requestor::read_pdu(SteadyTime first) {
     const auto begun = fill(1, first);
     if (begun == ByteStream::End::TimedOut) return std::optional<Pdu>();
     const SteadyTime until = answer_time();
-    if (begun == ByteStream::End::Closed || fill(kPduHeaderBytes, until) != ByteStream::End::Bytes)
+    if (begun == ByteStream::End::Closed || fill(kPduHeaderBytes, until) != ByteStream::End::Bytes) {
+        over_ = true;
         return retry_error("the peer closed the connection");
+    }
     const PduHeader header =
         parse_pdu_header(std::span<const std::byte, kPduHeaderBytes>(buffer_.data(), kPduHeaderBytes));
     if (header.type < 1 || header.type > 7 || header.length > kMaxPdu) return broken("what came is no PDU of DICOM");

@@ -83,6 +83,7 @@ private:
     std::unique_ptr<ByteStream> stream_;
     AssociateAccept accept_;
     std::vector<std::byte> buffer_;
+    bool over_ = false;  ///< released, aborted or closed
 };
 
 }  // namespace cardionode

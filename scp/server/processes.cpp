@@ -14,6 +14,7 @@
 
 #include "conf/base/log.h"
 #include "scp/server/association.h"
+#include "scp/server/reporter.h"
 #include "scp/store/indexer.h"
 #include "scp/store/spares.h"
 
@@ -115,7 +116,9 @@ public:
                 continue;
             }
             const Mark mark = look();
+            const std::uint64_t pass = ++shared_->passes.begun;
             auto indexed = indexer_->step();
+            if (indexer_->caught_up()) shared_->passes.whole = pass;
             if (!indexed) {
                 if (!pause_after(indexed.error())) return exit_code_;
                 continue;
@@ -317,6 +320,7 @@ int run_connection(FileDescriptor socket, const std::string& peer_address, const
         if (tls && !secured(*connection, *tls, request_until, peer_address, slot)) return 0;
         AssociationContext context;
         context.settings = &settings.scp;
+        context.node = &settings;
         context.rules = &rules;
         context.spool = spool;
         context.shared = &shared;
@@ -332,6 +336,20 @@ int run_connection(FileDescriptor socket, const std::string& peer_address, const
         return 0;
     } catch (const std::exception& error) {
         log_error("association_failed", {{"address", peer_address}, {"reason", error.what()}});
+        return 1;
+    }
+}
+
+int run_reporter(const NodeSettings& settings, SharedState& shared) {
+    try {
+        // Nothing of it must not be cut short: what was not reported is reported again.
+        sigset_t end;
+        sigemptyset(&end);
+        sigaddset(&end, SIGUSR1);
+        sigprocmask(SIG_UNBLOCK, &end, nullptr);
+        return report_commitments(settings, shared.passes, [] { return asked_to_end.load(); });
+    } catch (const std::exception& error) {
+        log_error("reporter_failed", {{"reason", error.what()}});
         return 1;
     }
 }

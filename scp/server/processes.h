@@ -27,4 +27,7 @@ int run_connection(FileDescriptor socket, const std::string& peer_address, const
 /// @return exit code: 0 asked to end, 1 try again later, 2 the installation is wrong
 int run_indexer(const NodeSettings& settings, const Spool& spool, SharedState& shared, int wake);
 
+/// Reports storage commitment to peers until it is asked to end. @return exit code as above
+int run_reporter(const NodeSettings& settings, SharedState& shared);
+
 }  // namespace cardionode

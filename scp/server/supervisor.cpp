@@ -43,7 +43,7 @@ Result<Supervisor> Supervisor::create(const NodeSettings& settings, std::filesys
     Supervisor s;
     s.settings_ = settings;
     s.file_ = std::move(file);
-    auto rules = PeerRules::create(settings.scp);
+    auto rules = PeerRules::create(settings.scp, settings.destinations);
     if (!rules) return std::move(rules).error();
     s.rules_ = std::move(rules).value();
     if (settings.scp.tls.port != 0) {
@@ -95,7 +95,7 @@ Result<Supervisor> Supervisor::create(const NodeSettings& settings, std::filesys
 }
 
 int Supervisor::run() {
-    start_indexer();
+    start_helpers();
     if (in_child()) return *child_exit_;
     look_at_free_space();
     log_info("receiver_started", {{"ae_title", settings_.scp.ae_title},
@@ -115,10 +115,10 @@ int Supervisor::run() {
         enforce_deadlines();
         if (draining_since_) {
             drain();
-            if (children_.empty() && indexer_ < 0) break;
+            if (children_.empty() && indexer_.pid < 0 && reporter_.pid < 0) break;
             continue;
         }
-        start_indexer();
+        start_helpers();
         if (!in_child()) accept_connections(listener_, nullptr);
         if (!in_child()) accept_connections(tls_listener_, tls_ ? &*tls_ : nullptr);
         if (in_child()) return *child_exit_;
@@ -163,7 +163,8 @@ void Supervisor::reload() {
     certificate_looked_at_.reset();
     if (auto level = log_level_from(settings_.node.log_level)) set_log_level(*level);
     // It indexes what came so far, ends, and is started again with the new settings.
-    if (next->indexer_changed && indexer_ >= 0) ::kill(indexer_, SIGUSR1);
+    if (next->indexer_changed && indexer_.pid >= 0) ::kill(indexer_.pid, SIGUSR1);
+    if (reporter_.pid >= 0) ::kill(reporter_.pid, SIGUSR1);  // likewise; what it did not report yet stays in the queue
     log_info("reloaded", {{"open_connections", children_.size()}});
     if (!next->waiting.empty())
         log_warning("reload_needs_restart", {{"keys", fmt::format("{}", fmt::join(next->waiting, " "))}});
@@ -252,24 +253,31 @@ void Supervisor::start_child(FileDescriptor socket, std::string peer_address, co
                                  wake_indexer_.get());
 }
 
-void Supervisor::start_indexer() {
+void Supervisor::start_helpers() {
+    // The indexer may be cut off at every step of it; the reporter says a last word to its peer.
+    start_helper(indexer_, SIGKILL, [this] { return run_indexer(settings_, spool_, *shared_, wake_indexer_.get()); });
+    if (in_child() || !settings_.scp.storage_commitment) return;
+    start_helper(reporter_, SIGUSR1, [this] { return run_reporter(settings_, *shared_); });
+}
+
+void Supervisor::start_helper(Helper& helper, int signal_when_we_die, const std::function<int()>& run) {
     const auto now = std::chrono::steady_clock::now();
-    if (indexer_ >= 0 || now < indexer_next_) return;
+    if (helper.pid >= 0 || now < helper.next) return;
     const int parent = ::getpid();
     const int pid = ::fork();
     if (pid < 0) {
         log_error("cannot_fork", {{"reason", std::strerror(errno)}});
-        indexer_next_ = now + kFirstPause;
+        helper.next = now + kFirstPause;
         return;
     }
     if (pid > 0) {
-        indexer_ = pid;
-        indexer_started_ = now;
+        helper.pid = pid;
+        helper.started = now;
         return;
     }
     close_own_files();
     tls_.reset();  // it has no use for the key
-    child_exit_ = become_child(parent, SIGKILL) ? run_indexer(settings_, spool_, *shared_, wake_indexer_.get()) : 1;
+    child_exit_ = become_child(parent, signal_when_we_die) ? run() : 1;
 }
 
 void Supervisor::reap() {
@@ -279,13 +287,14 @@ void Supervisor::reap() {
         const bool clean = WIFEXITED(status) && WEXITSTATUS(status) == 0;
         const std::string how = WIFSIGNALED(status) ? fmt::format("signal {}", WTERMSIG(status))
                                                     : fmt::format("exit {}", WEXITSTATUS(status));
-        if (pid == indexer_) {
-            indexer_ = -1;
+        if (pid == indexer_.pid || pid == reporter_.pid) {
+            Helper& helper = pid == indexer_.pid ? indexer_ : reporter_;
+            helper.pid = -1;
             // One that ended well was asked to, for new settings.
-            if (clean || now - indexer_started_ > kLongestPause) indexer_pause_ = std::chrono::milliseconds(0);
-            indexer_pause_ = std::min(std::max(indexer_pause_ * 2, kFirstPause), kLongestPause);
-            indexer_next_ = now + indexer_pause_;
-            if (!clean) log_error("indexer_ended", {{"how", how}, {"again_in_ms", indexer_pause_.count()}});
+            if (clean || now - helper.started > kLongestPause) helper.pause = std::chrono::milliseconds(0);
+            helper.pause = std::min(std::max(helper.pause * 2, kFirstPause), kLongestPause);
+            helper.next = now + helper.pause;
+            if (!clean) log_error(helper.ended, {{"how", how}, {"again_in_ms", helper.pause.count()}});
             continue;
         }
         const auto found = children_.find(pid);
@@ -350,8 +359,9 @@ void Supervisor::drain() {
     // Connections without an association have nothing to finish.
     for (const auto& [pid, child] : children_)
         if (child.slot->state.load() == SlotState::Connected) ::kill(pid, SIGUSR1);
-    if (!children_.empty() || indexer_ < 0) return;
-    ::kill(indexer_, over > kDrainTime + 2 * kEndTime ? SIGKILL : SIGUSR1);
+    if (reporter_.pid >= 0) ::kill(reporter_.pid, over > kDrainTime + kEndTime ? SIGKILL : SIGUSR1);
+    if (!children_.empty() || indexer_.pid < 0) return;
+    ::kill(indexer_.pid, over > kDrainTime + 2 * kEndTime ? SIGKILL : SIGUSR1);
 }
 
 }  // namespace cardionode

@@ -1,5 +1,5 @@
 // The parent process: listens, forks a process for each connection before a byte of it is read, keeps the times and
-// the limits, and keeps the indexer alive. It parses nothing that comes from the network.
+// the limits, and keeps the indexer and the reporter alive. It parses nothing that comes from the network.
 //
 // Single-threaded. Silent peers cost a sleeping process each, up to kMaxSilentConnections, and delay nobody.
 // SIGHUP: reads the settings again (reload.h); connections that are open go on with what they began with.
@@ -8,9 +8,11 @@
 
 #include <chrono>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "conf/base/files.h"
 #include "conf/base/node_settings.h"
@@ -52,7 +54,16 @@ private:
     void accept_connections(const FileDescriptor& listener, const TlsContext* tls);
     void start_child(FileDescriptor socket, std::string peer_address, const TlsContext* tls);
     void close_own_files();
-    void start_indexer();
+    /// A process that is kept alive beside the connections.
+    struct Helper {
+        std::string_view ended;  ///< event when it ended badly
+        int pid = -1;
+        SteadyTime started{};
+        SteadyTime next{};
+        std::chrono::milliseconds pause{0};
+    };
+    void start_helpers();
+    void start_helper(Helper& helper, int signal_when_we_die, const std::function<int()>& run);
     void reap();
     void enforce_deadlines();
     void look_at_free_space();
@@ -75,10 +86,8 @@ private:
     SharedState* shared_ = nullptr;
     ServiceManager manager_;
     std::map<int, Child> children_;  ///< by process id
-    int indexer_ = -1;
-    SteadyTime indexer_started_{};
-    SteadyTime indexer_next_{};
-    std::chrono::milliseconds indexer_pause_{0};
+    Helper indexer_{"indexer_ended"};
+    Helper reporter_{"reporter_ended"};
     std::optional<SteadyTime> draining_since_;
     bool ending_children_ = false;
     SteadyTime space_looked_at_{};
