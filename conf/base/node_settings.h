@@ -37,9 +37,9 @@ struct ScpTlsSettings {
 
 struct PeerSettings {
     std::string ae_title;
-    std::vector<std::string> addresses;  ///< CIDR or single address; empty: any address
-    std::string certificate_sha256;      ///< 64 lower-case hex digits; empty: any certificate, or none
-    std::string host;                    ///< where reports of storage commitment go; empty: only where it asked
+    std::vector<std::string> addresses = {};  ///< CIDR or single address; empty: any address
+    std::string certificate_sha256 = {};      ///< 64 lower-case hex digits; empty: any certificate, or none
+    std::string host = {};  ///< where reports of storage commitment go; empty: only where it asked
     int port = 104;
 };
 

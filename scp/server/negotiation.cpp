@@ -12,7 +12,7 @@ std::optional<Refusal> refusal_of(const AssociateRequest& request, const PeerRul
     if (!rules.called_allowed(request.called_ae_title)) return Refusal{kRejectCalledAe, "called_ae_title"};
     if (!is_ae_title(request.calling_ae_title) ||
         (!rules.calling_allowed(request.calling_ae_title, peer_address, certificate_sha256) &&
-         !rules.reports_allowed(request.calling_ae_title, peer_address)))
+         (rules.is_peer(request.calling_ae_title) || !rules.reports_allowed(request.calling_ae_title, peer_address))))
         return Refusal{kRejectCallingAe, "calling_ae_title"};
     return std::nullopt;
 }

@@ -77,11 +77,14 @@ bool PeerRules::calling_allowed(std::string_view calling_ae_title, const Address
 }
 
 bool PeerRules::reports_allowed(std::string_view calling_ae_title, const AddressBytes& address) const {
-    if (std::ranges::any_of(peers_, [&](const Peer& peer) { return peer.ae_title == calling_ae_title; })) return false;
     return std::ranges::any_of(reporters_, [&](const Peer& peer) {
         return peer.ae_title == calling_ae_title &&
                (peer.networks.empty() || peer.networks.front().address == address);
     });
+}
+
+bool PeerRules::is_peer(std::string_view calling_ae_title) const {
+    return std::ranges::any_of(peers_, [&](const Peer& peer) { return peer.ae_title == calling_ae_title; });
 }
 
 bool PeerRules::called_allowed(std::string_view called_ae_title) const {

@@ -30,8 +30,9 @@ public:
     bool calling_allowed(std::string_view calling_ae_title, const AddressBytes& address,
                          std::string_view certificate_sha256 = {}) const;
     /// The AE title of a destination that is asked to commit, from its address; from any, where its host is a name.
-    /// A title that stands in `peers` has only the rights that it has there.
     bool reports_allowed(std::string_view calling_ae_title, const AddressBytes& address) const;
+    /// It stands in `peers`, and may open an association only as it stands there.
+    bool is_peer(std::string_view calling_ae_title) const;
     bool called_allowed(std::string_view called_ae_title) const;
 
 private:
