@@ -55,11 +55,10 @@ Report status_json(const QueueStatus& status, const std::vector<DestinationStatu
     json["spool_free_bytes"] = free ? Json(*free) : Json(nullptr);
     int uncommitted = 0;
     for (const DestinationStatus& d : destinations) uncommitted += d.uncommitted;
-    json["outputs"] = {
-        {"waiting", status.outputs_waiting},
-        {"sent", status.outputs_sent},
-        {"uncommitted", uncommitted},
-        {"set_aside", status.outputs_set_aside}};
+    json["outputs"] = {{"waiting", status.outputs_waiting},
+                       {"sent", status.outputs_sent},
+                       {"uncommitted", uncommitted},
+                       {"set_aside", status.outputs_set_aside}};
     json["destinations"] = Json::array();
     for (const DestinationStatus& d : destinations) {
         json["destinations"].push_back({{"name", d.destination},

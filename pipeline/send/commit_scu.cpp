@@ -140,8 +140,7 @@ private:
         std::uint16_t status = status::kInvalidArgument;
         const auto data = parse_commitment(encoding(), message.data);
         if (message.command.sop_class_uid == kStorageCommitmentClass && data) {
-            const auto taken =
-                (*take_)({data->transaction_uid, for_queue(data->referenced), for_queue(data->failed)});
+            const auto taken = (*take_)({data->transaction_uid, for_queue(data->referenced), for_queue(data->failed)});
             if (!taken) status = status::kProcessingFailure;
             else if (*taken == AnswerOutcome::Taken) status = status::kSuccess;
             answered_ = answered_ || (taken && data->transaction_uid == ask_->transaction_uid);

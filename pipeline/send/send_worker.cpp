@@ -36,7 +36,8 @@ Result<SendWorker> SendWorker::create(SendWorkerOptions options, const Clock& cl
     if (*taken > 0) log_info("outputs_taken_over", {{"destination", options.destination.name}, {"outputs", *taken}});
     if (options.destination.commitment == "off") {
         // It may have been on before: what still waits for an answer is done.
-        if (auto ended = queue->commitment_not_wanted(options.destination.name); !ended) return std::move(ended).error();
+        if (auto ended = queue->commitment_not_wanted(options.destination.name); !ended)
+            return std::move(ended).error();
     }
     auto keeper = LeaseKeeper::start(options.database, options.lease / 4, clock);
     if (!keeper) return std::move(keeper).error();
@@ -93,9 +94,9 @@ Result<bool> SendWorker::send_next() {
 
 Result<bool> SendWorker::commit_next() {
     const DestinationSettings& destination = options_.destination;
-    auto asked = queue_.ask_commitment(destination.name, destination.ae_title, new_transaction_uid(),
-                                       std::chrono::seconds(destination.commitment_wait_seconds),
-                                       policy_of(destination));
+    auto asked =
+        queue_.ask_commitment(destination.name, destination.ae_title, new_transaction_uid(),
+                              std::chrono::seconds(destination.commitment_wait_seconds), policy_of(destination));
     if (!asked) return std::move(asked).error();
     if (!*asked) return false;
     const CommitmentAsk& ask = **asked;
@@ -109,8 +110,8 @@ Result<bool> SendWorker::commit_next() {
                    {"known", *outcome == AnswerOutcome::Taken}});
         return outcome;
     };
-    const auto done = request_commitment(ask, destination, options_.timeouts, take,
-                                         [this] { return stop_.stop_requested(); });
+    const auto done =
+        request_commitment(ask, destination, options_.timeouts, take, [this] { return stop_.stop_requested(); });
     if (!done) {
         const bool parked = done.error().kind != ErrorKind::Retry;
         log_event(parked ? LogLevel::Error : LogLevel::Warning, "commitment_not_asked",

@@ -37,8 +37,8 @@ public:
     /// for TLS files that cannot be used.
     static Result<SendWorker> create(SendWorkerOptions options, const Clock& clock = system_clock());
 
-    /// Sends the next output that is due, or asks for the next study to be committed. false: nothing was due. Errors are the queue's; those of the destination go to the
-    /// outbox row and to the log.
+    /// Sends the next output that is due, or asks for the next study to be committed. false: nothing was due. Errors
+    /// are the queue's; those of the destination go to the outbox row and to the log.
     Result<bool> send_next();
 
     /// Sends until `stop`; finishes the output at hand. Trouble with the queue is logged, and tried again after a

@@ -24,8 +24,7 @@ bool wait_for(int fd, short events, SteadyTime until) {
         const auto left =
             std::chrono::duration_cast<std::chrono::milliseconds>(until - std::chrono::steady_clock::now());
         pollfd item{fd, events, 0};
-        const int ready =
-            ::poll(&item, 1, static_cast<int>(std::clamp<std::int64_t>(left.count() + 1, 0, 1'000'000)));
+        const int ready = ::poll(&item, 1, static_cast<int>(std::clamp<std::int64_t>(left.count() + 1, 0, 1'000'000)));
         if (ready > 0) return true;
         if (std::chrono::steady_clock::now() >= until) return false;
     }

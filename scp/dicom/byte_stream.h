@@ -31,8 +31,8 @@ public:
 };
 
 /// Opens a connection to host and port.
-using Dial = std::function<Result<std::unique_ptr<ByteStream>>(const std::string& host, int port,
-                                                               ByteStream::SteadyTime until)>;
+using Dial =
+    std::function<Result<std::unique_ptr<ByteStream>>(const std::string& host, int port, ByteStream::SteadyTime until)>;
 
 /// Plain TCP with TCP_NODELAY; of several addresses of a host the first that answers. Retry: unknown, refused, silent.
 Result<std::unique_ptr<ByteStream>> dial_tcp(const std::string& host, int port, ByteStream::SteadyTime until);

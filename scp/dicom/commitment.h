@@ -19,9 +19,9 @@ namespace cardionode {
 
 inline constexpr std::string_view kStorageCommitmentClass = "1.2.840.10008.1.20.1";       ///< Push Model
 inline constexpr std::string_view kStorageCommitmentInstance = "1.2.840.10008.1.20.1.1";  ///< well-known
-inline constexpr std::uint16_t kRequestStorageCommitment = 1;  ///< Action Type ID
-inline constexpr std::uint16_t kCommitmentSuccessful = 1;      ///< Event Type ID
-inline constexpr std::uint16_t kCommitmentFailuresExist = 2;   ///< Event Type ID
+inline constexpr std::uint16_t kRequestStorageCommitment = 1;                             ///< Action Type ID
+inline constexpr std::uint16_t kCommitmentSuccessful = 1;                                 ///< Event Type ID
+inline constexpr std::uint16_t kCommitmentFailuresExist = 2;                              ///< Event Type ID
 
 inline constexpr std::size_t kMaxCommitmentReferences = 10'000;
 inline constexpr std::size_t kMaxCommitmentBytes = 4 << 20;  ///< 10,000 references take about 1.5 MB

@@ -31,11 +31,11 @@ struct RequestorOptions {
     std::string calling_ae_title;
     std::string called_ae_title;
     std::vector<ProposedContext> contexts;
-    std::vector<RoleSelection> roles;              ///< none for a class: we are its SCU
-    std::chrono::milliseconds connect{10'000};     ///< TCP, and TLS where it is
-    std::chrono::milliseconds answer{30'000};      ///< to the association request and the release; rest of a message
-    std::size_t max_data_bytes = 4 << 20;          ///< of a message that we receive
-    std::function<bool()> stop = {};               ///< true: give up waiting; may be empty
+    std::vector<RoleSelection> roles;           ///< none for a class: we are its SCU
+    std::chrono::milliseconds connect{10'000};  ///< TCP, and TLS where it is
+    std::chrono::milliseconds answer{30'000};   ///< to the association request and the release; rest of a message
+    std::size_t max_data_bytes = 4 << 20;       ///< of a message that we receive
+    std::function<bool()> stop = {};            ///< true: give up waiting; may be empty
     Dial dial = dial_tcp;
 };
 

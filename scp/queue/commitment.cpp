@@ -26,10 +26,10 @@ struct Row {
 };
 
 // Rows of the outbox that wait to be committed.
-#define UNCOMMITTED_ROWS                                                                                        \
-    "SELECT b.id, b.study_id, b.commit_attempt, b.made_at, o.kind, b.destination, o.sop_class_uid, "            \
-    "o.sop_instance_uid, b.transaction_uid FROM outbox b JOIN outputs o ON o.id = b.output_id "                 \
-    "JOIN studies s ON s.id = b.study_id "                                                                      \
+#define UNCOMMITTED_ROWS                                                                             \
+    "SELECT b.id, b.study_id, b.commit_attempt, b.made_at, o.kind, b.destination, o.sop_class_uid, " \
+    "o.sop_instance_uid, b.transaction_uid FROM outbox b JOIN outputs o ON o.id = b.output_id "      \
+    "JOIN studies s ON s.id = b.study_id "                                                           \
     "WHERE b.commitment IN ('wanted', 'asked') AND b.revision = s.revision "
 
 std::vector<Row> read_rows(Query query) {
@@ -109,9 +109,9 @@ void note_pause(State& state, std::int64_t study, const std::string& destination
 
 /// Requests whose answer did not come in time.
 void note_silence(State& state, const std::string& destination, const RetryPolicy& policy) {
-    const std::vector<Row> silent = read_rows(
-        state.query(UNCOMMITTED_ROWS "AND b.destination = ? AND b.commitment = 'asked' AND b.commit_due <= ?",
-                    destination, state.now()));
+    const std::vector<Row> silent =
+        read_rows(state.query(UNCOMMITTED_ROWS "AND b.destination = ? AND b.commitment = 'asked' AND b.commit_due <= ?",
+                              destination, state.now()));
     const std::string why = "no answer to the request for storage commitment";
     std::map<std::int64_t, std::optional<std::int64_t>> pauses;
     for (const Row& row : silent) pauses[row.study] = ask_later(state, row, why, policy);
@@ -172,10 +172,11 @@ Result<std::optional<CommitmentAsk>> Queue::ask_commitment(const std::string& de
             "('waiting', 'sending')) ORDER BY b.commit_due, b.id LIMIT 1",
             destination, state.now());
         if (study == 0) return std::nullopt;
-        const std::vector<Row> rows = read_rows(state.query(
-            UNCOMMITTED_ROWS "AND b.study_id = ? AND b.destination = ? AND b.commitment = 'wanted' AND b.commit_due <= "
-                             "?",
-            study, destination, state.now()));
+        const std::vector<Row> rows = read_rows(
+            state.query(UNCOMMITTED_ROWS
+                        "AND b.study_id = ? AND b.destination = ? AND b.commitment = 'wanted' AND b.commit_due <= "
+                        "?",
+                        study, destination, state.now()));
         CommitmentAsk ask;
         ask.transaction_uid = transaction_uid;
         ask.destination = destination;
@@ -195,8 +196,8 @@ Result<std::optional<CommitmentAsk>> Queue::ask_commitment(const std::string& de
         state.run(
             "INSERT INTO commitments_asked (transaction_uid, destination, ae_title, study_id, asked_at, "
             "retry_first_ms, retry_longest_ms, give_up_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            transaction_uid, destination, ae_title, study, state.now(),
-            static_cast<std::int64_t>(policy.first.count()), static_cast<std::int64_t>(policy.longest.count()),
+            transaction_uid, destination, ae_title, study, state.now(), static_cast<std::int64_t>(policy.first.count()),
+            static_cast<std::int64_t>(policy.longest.count()),
             policy.give_up_after ? static_cast<std::int64_t>(policy.give_up_after->count()) : INT64_MAX);
         return ask;
     });
@@ -208,9 +209,8 @@ Result<void> Queue::commitment_not_asked(const CommitmentAsk& ask, const Error& 
         const auto request = asked(state, ask.transaction_uid, nullptr);
         if (!request) return;
         std::optional<std::int64_t> pause;
-        for (const Row& row : read_rows(
-                 state.query(UNCOMMITTED_ROWS "AND b.commitment = 'asked' AND b.transaction_uid = ?",
-                             ask.transaction_uid))) {
+        for (const Row& row : read_rows(state.query(
+                 UNCOMMITTED_ROWS "AND b.commitment = 'asked' AND b.transaction_uid = ?", ask.transaction_uid))) {
             if (error.kind == ErrorKind::Retry) pause = ask_later(state, row, error.message, request->policy);
             else set_aside(state, row, error.message);
         }

@@ -8,8 +8,8 @@ namespace {
 
 using State = Queue::State;
 
-constexpr int kMostWaiting = 2000;        // in all; a scanner asks once a study
-constexpr int kMostWaitingOfOne = 500;    // of one AE title
+constexpr int kMostWaiting = 2000;                                // in all; a scanner asks once a study
+constexpr int kMostWaitingOfOne = 500;                            // of one AE title
 constexpr Milliseconds kRemembered = std::chrono::hours(24 * 7);  // an ended request, to know its transaction again
 constexpr int kNoSuchInstance = 0x0112, kClassInstanceConflict = 0x0119;
 
@@ -32,7 +32,7 @@ std::vector<InstanceReference> references_of(const std::string& lines) {
     return references;
 }
 
-#define OWED_COLUMNS                                                                                              \
+#define OWED_COLUMNS                                                                                                \
     "SELECT id, calling_ae_title, called_ae_title, transaction_uid, reference_lines, duplicate, attempt, asked_at " \
     "FROM commitments_owed "
 
@@ -122,27 +122,30 @@ Result<std::optional<OwedCommitment>> Queue::claim_owed_commitment(Milliseconds 
 Result<bool> Queue::hold_owed_commitment(const OwedCommitment& owed, Milliseconds lease) {
     State& state = *state_;
     return state.change("holding a request for storage commitment", [&] {
-        return state.run("UPDATE commitments_owed SET not_before = ? WHERE id = ? AND lease_token = ? AND state = "
-                         "'waiting'",
-                         state.now() + lease.count(), owed.id, owed.lease_token) == 1;
+        return state.run(
+                   "UPDATE commitments_owed SET not_before = ? WHERE id = ? AND lease_token = ? AND state = "
+                   "'waiting'",
+                   state.now() + lease.count(), owed.id, owed.lease_token) == 1;
     });
 }
 
 Result<bool> Queue::release_owed_commitment(const OwedCommitment& owed) {
     State& state = *state_;
     return state.change("giving a request for storage commitment back", [&] {
-        return state.run("UPDATE commitments_owed SET not_before = ?, lease_token = '' WHERE id = ? AND lease_token = "
-                         "? AND state = 'waiting'",
-                         state.now(), owed.id, owed.lease_token) == 1;
+        return state.run(
+                   "UPDATE commitments_owed SET not_before = ?, lease_token = '' WHERE id = ? AND lease_token = "
+                   "? AND state = 'waiting'",
+                   state.now(), owed.id, owed.lease_token) == 1;
     });
 }
 
 Result<bool> Queue::commitment_reported(const OwedCommitment& owed) {
     State& state = *state_;
     return state.change("noting a report of storage commitment", [&] {
-        return state.run("UPDATE commitments_owed SET state = 'reported', lease_token = '', last_error = '', ended_at "
-                         "= ? WHERE id = ? AND lease_token = ? AND state = 'waiting'",
-                         state.now(), owed.id, owed.lease_token) == 1;
+        return state.run(
+                   "UPDATE commitments_owed SET state = 'reported', lease_token = '', last_error = '', ended_at "
+                   "= ? WHERE id = ? AND lease_token = ? AND state = 'waiting'",
+                   state.now(), owed.id, owed.lease_token) == 1;
     });
 }
 
@@ -152,12 +155,12 @@ Result<bool> Queue::commitment_not_reported(const OwedCommitment& owed, const Er
         const bool over =
             policy.give_up_after && state.now() - to_number(owed.asked_at) >= policy.give_up_after->count();
         const std::int64_t pause = over ? 0 : state.pause_after(policy, owed.attempt + 1);
-        return state.run("UPDATE commitments_owed SET state = ?1, attempt = attempt + 1, lease_token = '', last_error "
-                         "= ?2, not_before = ?3, ended_at = ?4 WHERE id = ?5 AND lease_token = ?6 AND state = "
-                         "'waiting'",
-                         over ? "given_up" : "waiting", error.message, state.now() + pause,
-                         over ? std::optional<std::int64_t>(state.now()) : std::nullopt, owed.id,
-                         owed.lease_token) == 1;
+        return state.run(
+                   "UPDATE commitments_owed SET state = ?1, attempt = attempt + 1, lease_token = '', last_error "
+                   "= ?2, not_before = ?3, ended_at = ?4 WHERE id = ?5 AND lease_token = ?6 AND state = "
+                   "'waiting'",
+                   over ? "given_up" : "waiting", error.message, state.now() + pause,
+                   over ? std::optional<std::int64_t>(state.now()) : std::nullopt, owed.id, owed.lease_token) == 1;
     });
 }
 
@@ -166,10 +169,11 @@ Result<std::vector<InstanceReference>> Queue::check_stored(std::span<const Insta
     return state.look("looking for instances to commit", [&] {
         std::vector<InstanceReference> checked(references.begin(), references.end());
         for (InstanceReference& reference : checked) {
-            Query row = state.query("SELECT sop_class_uid = ? FROM instances WHERE sop_instance_uid = ? AND conflict = 0",
-                                    reference.sop_class_uid, reference.sop_instance_uid);
+            Query row =
+                state.query("SELECT sop_class_uid = ? FROM instances WHERE sop_instance_uid = ? AND conflict = 0",
+                            reference.sop_class_uid, reference.sop_instance_uid);
             const bool there = row.next();
-            reference.reason = static_cast<std::uint16_t>(!there                 ? kNoSuchInstance
+            reference.reason = static_cast<std::uint16_t>(!there                ? kNoSuchInstance
                                                           : row.integer(0) == 0 ? kClassInstanceConflict
                                                                                 : 0);
         }

@@ -25,8 +25,9 @@ using State = Queue::State;
     "(SELECT count(*) FROM outbox b WHERE b.study_id = s.id AND b.revision = s.revision), "                           \
     "(SELECT count(*) FROM outbox b WHERE b.study_id = s.id AND b.revision = s.revision AND b.state = 'sent'), "      \
     "(SELECT count(*) FROM outbox b WHERE b.study_id = s.id AND b.revision = s.revision AND b.state = 'set_aside') "  \
-    ", s.study_instance_uid, (SELECT count(*) FROM outbox b WHERE b.study_id = s.id AND b.revision = s.revision AND "  \
-    "b.commitment IN ('wanted', 'asked')) FROM studies s LEFT JOIN jobs j ON j.study_id = s.id AND j.revision = s.revision "
+    ", s.study_instance_uid, (SELECT count(*) FROM outbox b WHERE b.study_id = s.id AND b.revision = s.revision AND " \
+    "b.commitment IN ('wanted', 'asked')) FROM studies s LEFT JOIN jobs j ON j.study_id = s.id AND j.revision = "     \
+    "s.revision "
 
 StudyRow read_study(const Query& row) {
     StudyRow study;
@@ -210,7 +211,8 @@ Result<void> Queue::retry(const std::string& study_key) {
         if (job_state == "done") {
             const auto requeued = state.run(
                 "UPDATE outbox SET state = 'waiting', attempt = 0, silent = 0, made_at = ?1, not_before = ?1, "
-                "commitment = 'none', commit_attempt = 0, commit_due = 0 WHERE study_id = ?2 AND state IN ('waiting', 'set_aside') AND "
+                "commitment = 'none', commit_attempt = 0, commit_due = 0 WHERE study_id = ?2 AND state IN ('waiting', "
+                "'set_aside') AND "
                 "revision = (SELECT revision FROM studies WHERE id = ?2)",
                 now, study);
             state.run("UPDATE outbox SET commit_due = ?1 WHERE study_id = ?2 AND commitment = 'wanted'", now, study);

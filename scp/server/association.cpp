@@ -257,8 +257,7 @@ void Association::start_commitment() {
 
 /// A report of storage commitment that the peer waits for on this association.
 std::optional<Association::Ending> Association::send_report(SteadyTime heard) {
-    const auto idle =
-        std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - heard);
+    const auto idle = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - heard);
     const auto report = desk_.next_report(idle);
     if (!report) return std::nullopt;
     auto pdus = write_data_pdus(report->context_id, true, report->command, request_.max_pdu);

@@ -87,7 +87,7 @@ private:
     std::vector<std::byte> command_bytes_;
     std::optional<std::uint8_t> command_context_;  ///< of a command whose last fragment has not come
     CommitmentDesk desk_;
-    std::optional<Message> message_;               ///< of a command whose data set has not come whole
+    std::optional<Message> message_;  ///< of a command whose data set has not come whole
     int empty_fragments_ = 0;
     int stored_ = 0;
     int refused_ = 0;

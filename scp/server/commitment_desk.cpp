@@ -8,7 +8,7 @@
 namespace cardionode {
 namespace {
 
-constexpr std::chrono::milliseconds kIdle{1'000};   // a scanner that has not released by then waits for the report
+constexpr std::chrono::milliseconds kIdle{1'000};    // a scanner that has not released by then waits for the report
 constexpr std::chrono::milliseconds kLease{30'000};  // of a request while its association is open
 constexpr std::size_t kMostWaiting = 64;             // reports owed on one association
 
@@ -96,9 +96,8 @@ CommitmentDesk::Outcome CommitmentDesk::take_request(std::uint8_t context_id, En
     auto owed = (*queue)->owe_commitment(
         {calling_ae_title_, called_ae_title_, data.transaction_uid, for_queue(data.referenced)}, kLease);
     if (!owed) return failed(owed.error());
-    log_info("commitment_requested", {{"calling", calling_ae_title_},
-                                      {"instances", data.referenced.size()},
-                                      {"duplicate", owed->duplicate}});
+    log_info("commitment_requested",
+             {{"calling", calling_ae_title_}, {"instances", data.referenced.size()}, {"duplicate", owed->duplicate}});
     std::erase_if(waiting_, [&](const Waiting& w) { return w.owed.id == owed->id; });  // asked twice: reported once
     if (waiting_.size() == kMostWaiting) {
         if (auto released = (*queue)->release_owed_commitment(*owed); !released) return failed(released.error());
@@ -111,12 +110,13 @@ CommitmentDesk::Outcome CommitmentDesk::take_request(std::uint8_t context_id, En
 
 CommitmentDesk::Outcome CommitmentDesk::take_report(const CommitmentData& data) {
     auto queue = this->queue();
-    auto outcome = queue ? (*queue)->commitment_answered(calling_ae_title_, {data.transaction_uid,
-                                                                             for_queue(data.referenced),
-                                                                             for_queue(data.failed)})
-                         : Result<AnswerOutcome>(std::move(queue).error());
+    auto outcome =
+        queue ? (*queue)->commitment_answered(
+                    calling_ae_title_, {data.transaction_uid, for_queue(data.referenced), for_queue(data.failed)})
+              : Result<AnswerOutcome>(std::move(queue).error());
     if (!outcome) {
-        log_error("commitment_report_not_stored", {{"calling", calling_ae_title_}, {"reason", outcome.error().message}});
+        log_error("commitment_report_not_stored",
+                  {{"calling", calling_ae_title_}, {"reason", outcome.error().message}});
         return {status::kProcessingFailure, "the report cannot be stored"};
     }
     const bool known = *outcome == AnswerOutcome::Taken;

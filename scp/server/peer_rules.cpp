@@ -78,8 +78,7 @@ bool PeerRules::calling_allowed(std::string_view calling_ae_title, const Address
 
 bool PeerRules::reports_allowed(std::string_view calling_ae_title, const AddressBytes& address) const {
     return std::ranges::any_of(reporters_, [&](const Peer& peer) {
-        return peer.ae_title == calling_ae_title &&
-               (peer.networks.empty() || peer.networks.front().address == address);
+        return peer.ae_title == calling_ae_title && (peer.networks.empty() || peer.networks.front().address == address);
     });
 }
 

@@ -17,9 +17,9 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 constexpr milliseconds kPoll{500};
-constexpr milliseconds kLook{50};             // for the indexer
-constexpr seconds kIndexerTime{60};           // longer: tried again later
-constexpr milliseconds kLease{300'000};       // longer than one try can take
+constexpr milliseconds kLook{50};        // for the indexer
+constexpr seconds kIndexerTime{60};      // longer: tried again later
+constexpr milliseconds kLease{300'000};  // longer than one try can take
 constexpr std::uint16_t kMessageId = 1;
 constexpr std::string_view kExplicitLittle = "1.2.840.10008.1.2.1";
 
@@ -33,9 +33,8 @@ RetryPolicy policy() {
 }
 
 void note_failure(Queue& queue, const OwedCommitment& owed, const Error& error) {
-    log_warning("commitment_not_reported", {{"calling", owed.request.calling_ae_title},
-                                            {"attempt", owed.attempt + 1},
-                                            {"reason", error.message}});
+    log_warning("commitment_not_reported",
+                {{"calling", owed.request.calling_ae_title}, {"attempt", owed.attempt + 1}, {"reason", error.message}});
     auto noted = queue.commitment_not_reported(owed, error, policy());
     if (!noted) log_error("commitment_not_noted", {{"reason", noted.error().message}});
 }
@@ -141,10 +140,11 @@ std::vector<std::byte> write_report_command(std::uint16_t message_id, std::uint1
 
 void note_report_response(Queue& queue, const OwedCommitment& owed, std::uint16_t status, std::string_view where) {
     if (status != status::kSuccess)
-        return note_failure(queue, owed, retry_error(fmt::format("the peer refused the report (status 0x{:04X})", status)));
-    log_info("commitment_reported", {{"calling", owed.request.calling_ae_title},
-                                     {"instances", owed.request.references.size()},
-                                     {"where", where}});
+        return note_failure(queue, owed,
+                            retry_error(fmt::format("the peer refused the report (status 0x{:04X})", status)));
+    log_info(
+        "commitment_reported",
+        {{"calling", owed.request.calling_ae_title}, {"instances", owed.request.references.size()}, {"where", where}});
     auto noted = queue.commitment_reported(owed);
     if (!noted) log_error("commitment_not_noted", {{"reason", noted.error().message}});
 }
@@ -159,7 +159,8 @@ int report_commitments(const NodeSettings& settings, const IndexPasses& passes, 
     while (!stop()) {
         auto worked = reporter.next();
         if (!worked) {
-            log_error("reporter_trouble", {{"kind", to_string(worked.error().kind)}, {"reason", worked.error().message}});
+            log_error("reporter_trouble",
+                      {{"kind", to_string(worked.error().kind)}, {"reason", worked.error().message}});
             if (worked.error().kind != ErrorKind::Retry) return 1;
         }
         if (worked && *worked) continue;

@@ -32,7 +32,7 @@ struct NodeOptions {
         std::string commitment = "off";
     };
     std::vector<Destination> destinations;
-    int port = 0;  ///< of the receiver; 0: a free one
+    int port = 0;                      ///< of the receiver; 0: a free one
     std::string more_series_settings;  ///< lines under `series:`, indented by two
 };
 

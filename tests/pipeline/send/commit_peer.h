@@ -105,8 +105,7 @@ private:
         const auto parsed = parse_associate_request(std::span(request).subspan(kPduHeaderBytes));
         if (!parsed) return;
         const bool commits = parsed->contexts[0].abstract_syntax == kStorageCommitmentClass;
-        if (commits && manner_ == CommitManner::RejectsForNow)
-            return write(fd, write_associate_reject({2, 3, 2}));
+        if (commits && manner_ == CommitManner::RejectsForNow) return write(fd, write_associate_reject({2, 3, 2}));
         std::vector<AnsweredContext> answers;
         for (const ProposedContext& context : parsed->contexts) {
             const bool refused =

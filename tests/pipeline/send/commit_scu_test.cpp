@@ -25,7 +25,7 @@ struct Row {
     const char* state;       ///< of both outputs afterwards
     const char* commitment;  ///< of both
     StudyState study;
-    const char* words;       ///< in the study's last error
+    const char* words;  ///< in the study's last error
 };
 std::ostream& operator<<(std::ostream& out, const Row& row) { return out << row.name; }
 
@@ -64,10 +64,8 @@ const Row kRows[] = {
     {"ClosesOnAction", CommitManner::ClosesOnAction, 0, kOffered, "sent", "wanted", StudyState::Sending, "closed"},
     {"NoAnswer", CommitManner::NoAnswer, 0, kOffered, "sent", "wanted", StudyState::Sending,
      "no answer to the N-ACTION within 1 s"},
-    {"WrongMessage", CommitManner::WrongMessage, 0, kOffered, "sent", "wanted", StudyState::Sending,
-     "another message"},
-    {"WrongCommand", CommitManner::WrongCommand, 0, kOffered, "sent", "wanted", StudyState::Sending,
-     "something else"},
+    {"WrongMessage", CommitManner::WrongMessage, 0, kOffered, "sent", "wanted", StudyState::Sending, "another message"},
+    {"WrongCommand", CommitManner::WrongCommand, 0, kOffered, "sent", "wanted", StudyState::Sending, "something else"},
 };
 
 class CommitScu : public Sending, public testing::WithParamInterface<Row> {};
@@ -101,7 +99,8 @@ TEST_P(CommitScu, EachAnswerHasItsMeaningAndInTheEndEachOutputIsKeptOnce) {
     }
     for (int i = 0; i < 4; ++i) {
         clock_.advance(std::chrono::hours(1));
-        while (*sender.send_next()) {}
+        while (*sender.send_next()) {
+        }
     }
     EXPECT_EQ(study().state, StudyState::Done) << study().last_error;
     EXPECT_THAT(pacs.held(), SizeIs(2));
@@ -118,11 +117,13 @@ TEST_F(Sending, WhatAReportLeavesOutIsAskedForAgain) {
     finish_study({"pacs1"}, 2);
     CommitPeer pacs(CommitManner::LeavesOneOut);
     auto sender = worker("pacs1", pacs.port(), "when_offered");
-    while (*sender.send_next()) {}
+    while (*sender.send_next()) {
+    }
     EXPECT_EQ(outputs()[0].commitment, "committed");
     EXPECT_EQ(outputs()[1].commitment, "wanted");
     clock_.advance(std::chrono::hours(1));
-    while (*sender.send_next()) {}
+    while (*sender.send_next()) {
+    }
     EXPECT_EQ(study().state, StudyState::Done);
     ASSERT_THAT(pacs.asked(), SizeIs(2));
     EXPECT_THAT(pacs.asked()[1].referenced, SizeIs(1)) << "what is kept is not asked for again";
@@ -133,12 +134,13 @@ TEST_F(Sending, AReportThatComesToTheReceiverMakesTheStudyDone) {
     finish_study({"pacs1"}, 1);
     CommitPeer pacs(CommitManner::NoReport);
     auto sender = worker("pacs1", pacs.port(), "required");
-    while (*sender.send_next()) {}
+    while (*sender.send_next()) {
+    }
     ASSERT_THAT(pacs.asked(), SizeIs(1));
     auto queue = Queue::open(database_, clock_);
     const CommitmentData asked = pacs.asked()[0];
-    CommitmentAnswer answer{asked.transaction_uid, {{asked.referenced[0].sop_class_uid,
-                                                     asked.referenced[0].sop_instance_uid}}, {}};
+    CommitmentAnswer answer{
+        asked.transaction_uid, {{asked.referenced[0].sop_class_uid, asked.referenced[0].sop_instance_uid}}, {}};
     EXPECT_EQ(*queue->commitment_answered("PACS", answer), AnswerOutcome::Taken);
     EXPECT_EQ(study().state, StudyState::Done);
 }
@@ -148,13 +150,15 @@ TEST_F(Sending, WhereCommitmentIsSwitchedOffWhatWaitedForItIsDoneAndNobodyIsAske
     CommitPeer pacs(CommitManner::NoReport);
     {
         auto sender = worker("pacs1", pacs.port(), "when_offered");
-        while (*sender.send_next()) {}
+        while (*sender.send_next()) {
+        }
     }
     EXPECT_EQ(study().state, StudyState::Sending);
     auto sender = worker("pacs1", pacs.port(), "off");
     EXPECT_EQ(study().state, StudyState::Done);
     finish_study({"pacs1"}, 1);
-    while (*sender.send_next()) {}
+    while (*sender.send_next()) {
+    }
     EXPECT_EQ(study().state, StudyState::Done);
     EXPECT_THAT(pacs.asked(), SizeIs(1));
 }

@@ -28,9 +28,9 @@ struct Row {
     Manner manner;
     int status;
     Becomes becomes;
-    const char* words;         ///< stand in the note of what was sent, and in the error of what was not
+    const char* words;            ///< stand in the note of what was sent, and in the error of what was not
     bool has_it_already = false;  ///< the PACS kept the object although we could not know
-    int side = 32;             ///< pixels a side
+    int side = 32;                ///< pixels a side
 };
 std::ostream& operator<<(std::ostream& out, const Row& row) { return out << row.name; }
 

@@ -74,7 +74,8 @@ TEST_F(WithOrthanc, CommitsWhatItGotAndOnlyThenTheStudyIsDone) {
     EXPECT_EQ(study().state, StudyState::Sending) << "sent is not committed";
     ASSERT_TRUE(*worker.send_next());
     EXPECT_TRUE(eventually(seconds(20), [&] { return study().state == StudyState::Done; }))
-        << study().last_error << "\n" << log();
+        << study().last_error << "\n"
+        << log();
     for (const OutputRow& output : outputs()) EXPECT_EQ(output.commitment, "committed");
     EXPECT_THAT(log(), HasSubstr("commitment_answered"));
     EXPECT_THAT(pacs_.instances(), SizeIs(3));
@@ -111,10 +112,13 @@ TEST_F(WithOrthanc, IsToldThatWeKeepWhatItSent) {
                                    {{"Resources", resources}, {"StorageCommitment", true}, {"Synchronous", true}});
     const std::string transaction = stored.at("StorageCommitmentTransactionUID");
     nlohmann::json report;
-    EXPECT_TRUE(eventually(seconds(20), [&] {
-        report = pacs_.get("/storage-commitment/" + transaction);
-        return report.at("Status") != "Pending";
-    })) << report << "\n" << log();
+    EXPECT_TRUE(eventually(seconds(20),
+                           [&] {
+                               report = pacs_.get("/storage-commitment/" + transaction);
+                               return report.at("Status") != "Pending";
+                           }))
+        << report << "\n"
+        << log();
     EXPECT_EQ(report.at("Status"), "Success") << report;
     EXPECT_EQ(report.at("Success").size(), 2U);
     EXPECT_THAT(log(), HasSubstr("commitment_reported"));
@@ -124,9 +128,12 @@ TEST_F(WithOrthanc, IsToldThatWeKeepWhatItSent) {
     unknown.push_back({"1.2.840.10008.5.1.4.1.1.2", "1.2.3.404"});
     const auto asked = pacs_.post("/modalities/CARDIONODE/storage-commitment", {{"DicomInstances", unknown}});
     const std::string other = asked.at("ID");
-    EXPECT_TRUE(eventually(seconds(20), [&] {
-        report = pacs_.get("/storage-commitment/" + other);
-        return report.at("Status") != "Pending";
-    })) << report << "\n" << log();
+    EXPECT_TRUE(eventually(seconds(20),
+                           [&] {
+                               report = pacs_.get("/storage-commitment/" + other);
+                               return report.at("Status") != "Pending";
+                           }))
+        << report << "\n"
+        << log();
     EXPECT_EQ(report.at("Status"), "Failure") << report;
 }

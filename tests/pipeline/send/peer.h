@@ -24,34 +24,34 @@
 namespace cardionode::test {
 
 enum class Manner {
-    Answer,                ///< takes the object and answers with `status`
-    RejectForGood,         ///< A-ASSOCIATE-RJ 1, 1, 7
-    RejectForNow,          ///< A-ASSOCIATE-RJ 2, 3, 2
-    CloseAtOnce,           ///< closes without a word
-    ResetAtOnce,           ///< resets the connection (RST) as soon as the request is there
-    SayNothing,            ///< accepts the connection and never answers
-    AbortOnAssociate,      ///< A-ABORT in place of an answer to the request
-    GarbageOnAssociate,    ///< bytes that are no PDU in place of an answer to the request
-    NoContext,             ///< accepts the association, but no presentation context
-    OtherSyntax,           ///< accepts the contexts with a transfer syntax that was not proposed
-    AbortOnStore,          ///< takes the object; A-ABORT in place of the response
-    CloseOnStore,          ///< takes the object; closes in place of the response
-    ResetOnStore,          ///< takes the object; RST in place of the response
-    GarbageOnStore,        ///< takes the object; bytes that are no PDU in place of the response
-    HalfAnswer,            ///< takes the object; closes in the middle of the response
-    HugeAnswer,            ///< takes the object; a response that says it is 4 GB long
-    NoAnswerToStore,       ///< takes the object and never answers
-    LateAnswer,            ///< takes the object and answers after kLate
-    WrongMessage,          ///< takes the object; success for another message
-    WrongInstance,         ///< takes the object; success for another instance
-    WrongCommand,          ///< takes the object; a C-ECHO response
-    NoStatus,              ///< takes the object; a response without a status
-    DoubleAnswer,          ///< takes the object and answers twice
-    CloseAfterAnswer,      ///< takes the object, answers, and closes without waiting for a release
-    NoAnswerToRelease,     ///< takes the object, answers, and does not answer the release
-    TinyPdu,               ///< takes PDUs of at most 128 bytes
-    SlowReader,            ///< reads 512 bytes, waits 2 ms, and so on
-    StopReading,           ///< accepts the association and reads nothing more
+    Answer,              ///< takes the object and answers with `status`
+    RejectForGood,       ///< A-ASSOCIATE-RJ 1, 1, 7
+    RejectForNow,        ///< A-ASSOCIATE-RJ 2, 3, 2
+    CloseAtOnce,         ///< closes without a word
+    ResetAtOnce,         ///< resets the connection (RST) as soon as the request is there
+    SayNothing,          ///< accepts the connection and never answers
+    AbortOnAssociate,    ///< A-ABORT in place of an answer to the request
+    GarbageOnAssociate,  ///< bytes that are no PDU in place of an answer to the request
+    NoContext,           ///< accepts the association, but no presentation context
+    OtherSyntax,         ///< accepts the contexts with a transfer syntax that was not proposed
+    AbortOnStore,        ///< takes the object; A-ABORT in place of the response
+    CloseOnStore,        ///< takes the object; closes in place of the response
+    ResetOnStore,        ///< takes the object; RST in place of the response
+    GarbageOnStore,      ///< takes the object; bytes that are no PDU in place of the response
+    HalfAnswer,          ///< takes the object; closes in the middle of the response
+    HugeAnswer,          ///< takes the object; a response that says it is 4 GB long
+    NoAnswerToStore,     ///< takes the object and never answers
+    LateAnswer,          ///< takes the object and answers after kLate
+    WrongMessage,        ///< takes the object; success for another message
+    WrongInstance,       ///< takes the object; success for another instance
+    WrongCommand,        ///< takes the object; a C-ECHO response
+    NoStatus,            ///< takes the object; a response without a status
+    DoubleAnswer,        ///< takes the object and answers twice
+    CloseAfterAnswer,    ///< takes the object, answers, and closes without waiting for a release
+    NoAnswerToRelease,   ///< takes the object, answers, and does not answer the release
+    TinyPdu,             ///< takes PDUs of at most 128 bytes
+    SlowReader,          ///< reads 512 bytes, waits 2 ms, and so on
+    StopReading,         ///< accepts the association and reads nothing more
 };
 
 inline constexpr std::chrono::milliseconds kLate{2'500};

@@ -43,7 +43,8 @@ protected:
         ASSERT_TRUE(claim && *claim);
         std::vector<OutputFile> files;
         for (int o = 0; o < outputs; ++o) {
-            files.push_back(write_sample(folder_.path(), "out" + std::to_string(studies_) + "_" + std::to_string(o), side));
+            files.push_back(
+                write_sample(folder_.path(), "out" + std::to_string(studies_) + "_" + std::to_string(o), side));
         }
         const auto done = queue->finish_study(**claim, {"done", "{}"}, files, destinations);
         ASSERT_TRUE(done && *done);

@@ -90,8 +90,7 @@ TEST(Commitment, RefusesWhatIsMissingOrNoUid) {
 TEST(Commitment, RefusesTooManyReferencesAndTooDeepNestingAtOnce) {
     CommitmentData many = sample();
     many.referenced.assign(kMaxCommitmentReferences + 1, {kSeg, "1.2.3"});
-    const auto refused =
-        parse_commitment(Encoding::ImplicitLittle, write_commitment(Encoding::ImplicitLittle, many));
+    const auto refused = parse_commitment(Encoding::ImplicitLittle, write_commitment(Encoding::ImplicitLittle, many));
     ASSERT_FALSE(refused.ok());
     EXPECT_THAT(refused.error().message, HasSubstr("too many"));
     many.failed.clear();

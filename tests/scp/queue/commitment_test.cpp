@@ -104,7 +104,8 @@ TEST_F(CommitmentTest, AnInstanceThatTheDestinationDoesNotHaveIsSentAgainUnderTh
     const auto second = ask();
     ASSERT_TRUE(second);
     EXPECT_EQ(second->attempt, 2);
-    EXPECT_THAT(second->outputs, ElementsAre(InstanceReference{kClass, "9.2"})) << "what is kept is not asked for again";
+    EXPECT_THAT(second->outputs, ElementsAre(InstanceReference{kClass, "9.2"}))
+        << "what is kept is not asked for again";
     answer(second->transaction_uid, {"9.2"});
     EXPECT_EQ(state(key), StudyState::Done);
 }
@@ -248,7 +249,8 @@ TEST_F(CommitmentTest, OutputsOfAnOutdatedRevisionAreNotAskedForAndTheNewOnesSay
     must(queue.force_complete(key));
     const ClaimedStudy claimed = claim();
     EXPECT_EQ(claimed.replaces.size(), 2U);
-    must(queue.finish_study(claimed, {"found", "{}"}, std::vector{make_output("8.1")}, std::vector<std::string>{"pacs"}));
+    must(queue.finish_study(claimed, {"found", "{}"}, std::vector{make_output("8.1")},
+                            std::vector<std::string>{"pacs"}));
     must(queue.output_sent(claim_output("pacs"), "", true));
     const auto asked = ask();
     ASSERT_TRUE(asked);

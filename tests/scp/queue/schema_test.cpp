@@ -83,8 +83,8 @@ std::string shape(Database& database) {
 /// A file of version 2 with a study whose output is sent.
 void make_version_2(const std::filesystem::path& file) {
     Database database = open_plain(file);
-    must(database.execute(must(read_file(std::filesystem::path(CARDIONODE_SOURCE_DIR) /
-                                         "tests/scp/queue/schema_2.sql"))));
+    must(database.execute(
+        must(read_file(std::filesystem::path(CARDIONODE_SOURCE_DIR) / "tests/scp/queue/schema_2.sql"))));
     must(database.execute(
         "INSERT INTO schema_version VALUES (2, 5);"
         "INSERT INTO studies (id, key, study_instance_uid, state, first_received, last_received, quiet_since, "
