@@ -39,7 +39,7 @@ struct PeerSettings {
     std::string ae_title;
     std::vector<std::string> addresses = {};  ///< CIDR or single address; empty: any address
     std::string certificate_sha256 = {};      ///< 64 lower-case hex digits; empty: any certificate, or none
-    std::string host = {};  ///< where reports of storage commitment go; empty: only where it asked
+    std::string host = {};                    ///< where reports of storage commitment go; empty: only where it asked
     int port = 104;
 };
 
@@ -117,7 +117,7 @@ struct DestinationSettings {
     int retry_longest_seconds = 3600;
     int give_up_hours = 72;
     std::optional<DestinationTlsSettings> tls;  ///< none: plain
-    std::string commitment = "when_offered";  ///< off | when_offered | required
+    std::string commitment = "when_offered";    ///< off | when_offered | required
     int commitment_wait_seconds = 600;
 };
 

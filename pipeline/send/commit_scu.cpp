@@ -15,8 +15,9 @@ namespace {
 constexpr std::uint16_t kMessageId = 1;
 constexpr std::string_view kExplicitLittle = "1.2.840.10008.1.2.1";
 
-/// How to reach the destination: the one place that differs for an encrypted connection.
-Dial dial_for(const DestinationSettings& /*destination*/) { return dial_tcp; }
+Dial dial_for(const DestinationSettings& destination) {
+    return destination.tls ? dial_tls(*destination.tls, destination.name) : Dial(dial_tcp);
+}
 
 Result<Requestor> open(const DestinationSettings& destination, const SendTimeouts& timeouts,
                        const std::function<bool()>& stop) {

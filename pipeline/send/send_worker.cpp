@@ -7,8 +7,8 @@
 #include <fmt/format.h>
 
 #include "conf/base/log.h"
-#include "scp/dicom/tls.h"
 #include "pipeline/send/commit_scu.h"
+#include "scp/dicom/tls.h"
 
 namespace cardionode {
 namespace {

@@ -60,6 +60,11 @@ public:
         return {};
     }
 
+    bool wait(bool writable, SteadyTime until) override {
+        return wait_for(socket_.get(), writable ? POLLOUT : POLLIN, until);
+    }
+    int socket() const override { return socket_.get(); }
+
 private:
     FileDescriptor socket_;
 };

@@ -1,4 +1,4 @@
-// A connection to a peer as bytes, within times: TCP here; TLS is another implementation of the same three calls.
+// A connection to a peer as bytes, within times: TCP, or TLS over it.
 //
 // Thread safety: one object belongs to one thread. Errors: Retry, with the reason in words.
 #pragma once
@@ -10,6 +10,7 @@
 #include <span>
 #include <string>
 
+#include "conf/base/node_settings.h"
 #include "conf/base/result.h"
 
 namespace cardionode {
@@ -28,6 +29,9 @@ public:
     virtual ReadSome read_some(std::span<std::byte> into, SteadyTime until) = 0;
     /// All of them. Retry: closed, or not within the time.
     virtual Result<void> write(std::span<const std::byte> bytes, SteadyTime until) = 0;
+    /// Until bytes can come or go on the socket. false: the time is over.
+    virtual bool wait(bool writable, SteadyTime until) = 0;
+    virtual int socket() const = 0;
 };
 
 /// Opens a connection to host and port.
@@ -36,5 +40,8 @@ using Dial =
 
 /// Plain TCP with TCP_NODELAY; of several addresses of a host the first that answers. Retry: unknown, refused, silent.
 Result<std::unique_ptr<ByteStream>> dial_tcp(const std::string& host, int port, ByteStream::SteadyTime until);
+
+/// TLS over it, with the checks of scp/dicom/tls.h. @param name  of the destination, for messages
+Dial dial_tls(const DestinationTlsSettings& settings, const std::string& name);
 
 }  // namespace cardionode

@@ -141,7 +141,8 @@ Result<void> parse_user_information(std::span<const std::byte> body, Associate& 
             } else if (item->type == 0x58) {
                 // A positive response, if one is asked for, is left out: so answers who has no use for it (D.3.3.7.2).
                 const std::uint8_t type = Reader(item->body).u8();
-                request.user_identity = type >= 1 && type <= 5 ? static_cast<UserIdentity>(type) : UserIdentity::Unknown;
+                request.user_identity =
+                    type >= 1 && type <= 5 ? static_cast<UserIdentity>(type) : UserIdentity::Unknown;
             }
         }
     }

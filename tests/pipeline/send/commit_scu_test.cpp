@@ -1,4 +1,5 @@
 // Storage commitment by a PACS, as the sender asks for it: when a study is done, and what each odd answer means.
+#include <fstream>
 #include <ostream>
 
 #include <gmock/gmock.h>
@@ -6,6 +7,9 @@
 #include "pipeline/send/commit_scu.h"
 #include "tests/pipeline/send/commit_peer.h"
 #include "tests/pipeline/send/sending_fixture.h"
+#include "tests/support/authority.h"
+#include "tests/support/free_port.h"
+#include "tests/support/process.h"
 
 using namespace cardionode;
 using namespace cardionode::test;
@@ -173,4 +177,49 @@ TEST_F(Sending, NobodyListensForTheRequest) {
     EXPECT_EQ(outputs()[0].commitment, "wanted");
     EXPECT_THAT(outputs()[0].last_error, testing::StartsWith("pacs1 (PACS at 127.0.0.1:"));
     EXPECT_THAT(outputs()[0].last_error, HasSubstr("Connection refused"));
+}
+
+TEST(CommitTls, ARequestGoesOverTlsAndOnlyToTheRightCertificate) {
+    // Our own receiver is the PACS: it has the service, and TLS with certificates of both sides.
+    TemporaryFolder folder;
+    Authority ca(folder / "pki", "hospital"), other(folder / "pki", "other");
+    const auto server = ca.issue("pacs"), client = ca.issue("node");
+    const int port = free_port();
+    std::ofstream(folder / "node.yaml") << "node:\n  spool: " << (folder / "spool").string()
+                                        << "\n  work: " << (folder / "work").string()
+                                        << "\n  database: " << (folder / "queue/queue.db").string()
+                                        << "\nscp:\n  min_free_mib: 0\n  port: " << free_port()
+                                        << "\n  tls:\n    port: " << port
+                                        << "\n    only: true\n    certificate: " << server.certificate.string()
+                                        << "\n    key: " << server.key.string()
+                                        << "\n    ca: " << ca.certificate().string() << "\n";
+    Process::Options options;
+    options.output = folder / "log";
+    auto receiver = Process::start({program("cardionode-scp"), "--config", (folder / "node.yaml").string()}, options);
+    ASSERT_TRUE(eventually(std::chrono::seconds(20), [&] { return listens(port); }));
+    DestinationSettings destination;
+    destination.name = "pacs1";
+    destination.ae_title = "CARDIONODE";
+    destination.host = "127.0.0.1";
+    destination.port = port;
+    destination.tls.emplace();
+    destination.tls->files = {client.certificate, client.key, ca.certificate(), {}};
+    CommitmentAsk ask{new_transaction_uid(), "S00AM", "pacs1", 1, {{UID_SecondaryCaptureImageStorage, "1.2.3"}}};
+    std::vector<CommitmentAnswer> answers;
+    const auto take = [&](const CommitmentAnswer& answer) -> Result<AnswerOutcome> {
+        answers.push_back(answer);
+        return AnswerOutcome::Taken;
+    };
+    const auto asked = request_commitment(ask, destination, {5, 5, 10}, take);
+    ASSERT_TRUE(asked) << asked.error().message;
+    EXPECT_TRUE(asked->answered);
+    ASSERT_THAT(answers, SizeIs(1));
+    ASSERT_THAT(answers[0].failed, SizeIs(1)) << "it never got that instance";
+    EXPECT_EQ(answers[0].failed[0].reason, 0x0112);
+
+    destination.tls->files.ca = other.certificate();
+    const auto refused = request_commitment(ask, destination, {5, 5, 1}, take);
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().kind, ErrorKind::Retry);
+    EXPECT_THAT(refused.error().message, HasSubstr("unknown_ca"));
 }
