@@ -129,10 +129,14 @@ ScpSettings read_scp(Section s) {
         read_fingerprint(p, peer.certificate_sha256);
         if (!peer.certificate_sha256.empty() && (c.tls.port == 0 || c.tls.files.ca.empty()))
             p.problem("certificate_sha256", "expected scp.tls with a port and a CA: a plain peer shows no certificate");
+        p.text("host", peer.host, is_host, "a host name or address");
+        p.integer("port", peer.port, 1, 65535);
+        if (p.has("port") && !p.has("host")) p.problem("port", "expected host beside it");
         p.no_other_keys();
         c.peers.push_back(std::move(peer));
     }
     s.boolean("accept_unknown_peers", c.accept_unknown_peers);
+    s.boolean("storage_commitment", c.storage_commitment);
     s.integer("max_associations", c.max_associations, 1, 512);
     s.integer("max_associations_per_address", c.max_associations_per_address, 1, 512);
     s.integer("association_timeout_seconds", c.association_timeout_seconds, 1, 600);
@@ -234,6 +238,8 @@ DestinationSettings read_destination(Section s) {
     s.integer("retry_longest_seconds", c.retry_longest_seconds, 1, 86400);
     s.integer("give_up_hours", c.give_up_hours, 1, 8760);
     if (Section tls = s.section("tls"); s.has("tls")) c.tls = read_destination_tls(std::move(tls));
+    s.one_of("commitment", c.commitment, {"off", "when_offered", "required"});
+    s.integer("commitment_wait_seconds", c.commitment_wait_seconds, 1, 86400);
     if (c.retry_longest_seconds < c.retry_first_seconds) {
         s.problem("retry_longest_seconds", "expected at least retry_first_seconds");
     }

@@ -37,8 +37,10 @@ struct ScpTlsSettings {
 
 struct PeerSettings {
     std::string ae_title;
-    std::vector<std::string> addresses;  ///< CIDR or single address; empty: any address
-    std::string certificate_sha256;      ///< 64 lower-case hex digits; empty: any certificate, or none
+    std::vector<std::string> addresses = {};  ///< CIDR or single address; empty: any address
+    std::string certificate_sha256 = {};      ///< 64 lower-case hex digits; empty: any certificate, or none
+    std::string host = {};                    ///< where reports of storage commitment go; empty: only where it asked
+    int port = 104;
 };
 
 struct ScpSettings {
@@ -49,6 +51,7 @@ struct ScpSettings {
     bool accept_any_called_ae = false;
     std::vector<PeerSettings> peers;
     bool accept_unknown_peers = true;
+    bool storage_commitment = true;
     int max_associations = 32;
     int max_associations_per_address = 32;
     int association_timeout_seconds = 30;
@@ -114,6 +117,8 @@ struct DestinationSettings {
     int retry_longest_seconds = 3600;
     int give_up_hours = 72;
     std::optional<DestinationTlsSettings> tls;  ///< none: plain
+    std::string commitment = "when_offered";    ///< off | when_offered | required
+    int commitment_wait_seconds = 600;
 };
 
 struct AuditSettings {

@@ -125,6 +125,7 @@ void begin_revision(State& state, std::int64_t study, int old_revision, int late
         state.now(), study, old_revision);
     const std::int64_t withdrawn = state.run(
         "UPDATE outbox SET state = 'withdrawn' WHERE study_id = ? AND state IN ('waiting', 'set_aside')", study);
+    state.run("UPDATE outbox SET commitment = 'none' WHERE study_id = ? AND commitment IN ('wanted', 'asked')", study);
     state.run("UPDATE studies SET revision = revision + 1, last_error = '', outcome = '' WHERE id = ?", study);
     state.set_state(study, StudyState::Receiving);
     state.event(

@@ -18,6 +18,7 @@
 #include "scp/audit/trail.h"
 #include "scp/dicom/command.h"
 #include "scp/dicom/scan.h"
+#include "scp/server/commitment_desk.h"
 #include "scp/server/connection.h"
 #include "scp/server/negotiation.h"
 #include "scp/server/peer_rules.h"
@@ -28,6 +29,7 @@ namespace cardionode {
 
 struct AssociationContext {
     const ScpSettings* settings = nullptr;
+    const NodeSettings* node = nullptr;
     const PeerRules* rules = nullptr;
     Spool spool;
     SharedState* shared = nullptr;
@@ -51,6 +53,7 @@ private:
         std::uint8_t context_id = 0;
         Command command;
         std::optional<DataSetScanner> scanner;
+        std::optional<std::vector<std::byte>> kept;  ///< of a request of the commitment class: its data set so far
         std::uint64_t bytes = 0;
         std::uint16_t status = status::kSuccess;
         std::string comment;
@@ -71,6 +74,8 @@ private:
     std::optional<Ending> take_command(const DataValue& value);
     std::optional<Ending> take_data(const DataValue& value);
     std::optional<Ending> start_message();
+    void start_commitment();
+    std::optional<Ending> send_report(SteadyTime heard);
     std::optional<Ending> finish_message();
     void refuse_instance(std::uint16_t status, std::string comment);
     void store_instance();
@@ -85,7 +90,8 @@ private:
     SegmentWriter segment_;
     std::vector<std::byte> command_bytes_;
     std::optional<std::uint8_t> command_context_;  ///< of a command whose last fragment has not come
-    std::optional<Message> message_;               ///< of a command whose data set has not come whole
+    CommitmentDesk desk_;
+    std::optional<Message> message_;  ///< of a command whose data set has not come whole
     int empty_fragments_ = 0;
     int stored_ = 0;
     int refused_ = 0;

@@ -1,5 +1,6 @@
 #include "scp/server/helper_processes.h"
 
+#include <csignal>
 #include <exception>
 
 #include <sys/mman.h>
@@ -9,6 +10,7 @@
 #include "scp/metrics/responder.h"
 #include "scp/server/process_control.h"
 #include "scp/server/receiver_metrics.h"
+#include "scp/server/reporter.h"
 
 namespace cardionode {
 
@@ -48,6 +50,20 @@ int run_metrics(const NodeSettings& settings, SharedState& shared, FileDescripto
         return 0;
     } catch (const std::exception& error) {
         log_error("metrics_failed", {{"reason", error.what()}});
+        return 1;
+    }
+}
+
+int run_reporter(const NodeSettings& settings, SharedState& shared) {
+    try {
+        // Any wait of it may be cut short: what was not reported is reported again.
+        sigset_t end;
+        sigemptyset(&end);
+        sigaddset(&end, SIGUSR1);
+        sigprocmask(SIG_UNBLOCK, &end, nullptr);
+        return report_commitments(settings, shared.passes, asked_to_end);
+    } catch (const std::exception& error) {
+        log_error("reporter_failed", {{"reason", error.what()}});
         return 1;
     }
 }

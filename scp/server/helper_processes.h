@@ -16,4 +16,8 @@ int run_audit_sender(const NodeSettings& settings);
 /// @param listener  of Responder::listen(). @return exit code
 int run_metrics(const NodeSettings& settings, SharedState& shared, FileDescriptor listener);
 
+/// Reports storage commitment to peers until it is asked to end. @return exit code: 0 asked to end, 1 try again later,
+/// 2 the installation is wrong
+int run_reporter(const NodeSettings& settings, SharedState& shared);
+
 }  // namespace cardionode

@@ -56,7 +56,9 @@ public:
                 continue;
             }
             const Mark mark = look();
+            const std::uint64_t pass = ++shared_->passes.begun;
             auto indexed = indexer_->step();
+            if (indexer_->caught_up()) shared_->passes.whole = pass;
             if (!indexed) {
                 if (!pause_after(indexed.error())) return exit_code_;
                 continue;
@@ -243,6 +245,7 @@ int run_connection(FileDescriptor socket, const std::string& peer_address, const
         }
         AssociationContext context;
         context.settings = &settings.scp;
+        context.node = &settings;
         context.rules = &rules;
         context.spool = spool;
         context.shared = &shared;

@@ -14,14 +14,14 @@
 namespace cardionode {
 namespace {
 
-constexpr std::chrono::milliseconds kFirstPause{500};
+constexpr std::chrono::milliseconds kFirstPause{200};
 constexpr std::chrono::milliseconds kLongestPause{30'000};
 
 }  // namespace
 
 bool SideProcess::start_if_due() {
     const auto now = std::chrono::steady_clock::now();
-    if (pid_ >= 0 || now < next_) return false;
+    if (!run_ || pid_ >= 0 || now < next_) return false;
     const int pid = ::fork();
     if (pid == 0) return true;
     if (pid < 0) {
@@ -30,19 +30,24 @@ bool SideProcess::start_if_due() {
         return false;
     }
     pid_ = pid;
+    ++starts_;
     started_ = now;
     return false;
 }
 
 bool SideProcess::ended(int pid, bool clean, const std::string& how) {
-    if (pid != pid_) return false;
+    if (pid_ < 0 || pid != pid_) return false;
     const auto now = std::chrono::steady_clock::now();
     pid_ = -1;
-    if (now - started_ > kLongestPause) pause_ = std::chrono::milliseconds(0);
+    if (clean || now - started_ > kLongestPause) pause_ = std::chrono::milliseconds(0);
     pause_ = std::clamp(pause_ * 2, kFirstPause, kLongestPause);
     next_ = now + pause_;
-    if (!clean) log_error("side_process_ended", {{"process", name_}, {"how", how}, {"again_in_ms", pause_.count()}});
+    if (!clean) log_error(name_ + "_ended", {{"how", how}, {"again_in_ms", pause_.count()}});
     return true;
+}
+
+void SideProcess::signal(int number) const {
+    if (pid_ >= 0) ::kill(pid_, number);
 }
 
 void SideProcess::end(std::chrono::milliseconds longest) {

@@ -35,8 +35,6 @@ constexpr std::chrono::seconds kEndTime{3};     // then they are asked to abort,
 constexpr std::chrono::seconds kGrace{5};       // a child keeps its own times; this much later the parent ends it
 constexpr std::chrono::seconds kSlowDisk{60};   // an association may be silent because the disk is
 constexpr std::chrono::seconds kLeaveTime{5};   // for the last word
-constexpr std::chrono::milliseconds kFirstPause{200};
-constexpr std::chrono::milliseconds kLongestPause{30'000};
 
 }  // namespace
 
@@ -48,7 +46,7 @@ Result<Supervisor> Supervisor::create(const NodeSettings& settings, std::filesys
     Supervisor s;
     s.settings_ = settings;
     s.file_ = std::move(file);
-    auto rules = PeerRules::create(settings.scp);
+    auto rules = PeerRules::create(settings.scp, settings.destinations);
     if (!rules) return std::move(rules).error();
     s.rules_ = std::move(rules).value();
     if (settings.scp.tls.port != 0) {
@@ -108,12 +106,18 @@ Result<Supervisor> Supervisor::create(const NodeSettings& settings, std::filesys
 }
 
 int Supervisor::run() {
-    start_indexer();
-    if (in_child()) return *child_exit_;
-    if (audit_.on()) side_processes_.emplace_back("audit sender", [this] { return run_audit_sender(settings_); });
+    // Every step of the indexer, of a delivery and of an answer to Prometheus may be cut off; the reporter says a last
+    // word to its peer.
+    indexer_ = SideProcess("indexer", SIGKILL,
+                           [this] { return run_indexer(settings_, spool_, audit_, *shared_, wake_indexer_.get()); });
+    reporter_ = SideProcess("reporter", SIGUSR1, [this] { return run_reporter(settings_, *shared_); });
+    if (audit_.on())
+        audit_sender_ = SideProcess("audit_sender", SIGKILL, [this] { return run_audit_sender(settings_); });
     if (metrics_listener_.valid())
-        side_processes_.emplace_back("metrics",
-                                     [this] { return run_metrics(settings_, *shared_, std::move(metrics_listener_)); });
+        metrics_ = SideProcess("metrics", SIGKILL,
+                               [this] { return run_metrics(settings_, *shared_, std::move(metrics_listener_)); });
+    start_side_processes();
+    if (in_child()) return *child_exit_;
     look_at_free_space();
     log_info("receiver_started", {{"ae_title", settings_.scp.ae_title},
                                   {"address", settings_.scp.bind_address},
@@ -130,23 +134,24 @@ int Supervisor::run() {
             std::chrono::duration_cast<std::chrono::milliseconds>(SteadyTime::clock::now().time_since_epoch()).count();
         handle_signals();
         reap();
+        shared_->indexer_runs = indexer_.running();
         look_at_free_space();
         look_at_certificate();
         enforce_deadlines();
         if (draining_since_) {
             drain();
-            if (children_.empty() && indexer_ < 0) break;
+            if (children_.empty() && !indexer_.running() && !reporter_.running()) break;
             continue;
         }
-        start_indexer();
-        if (!in_child()) start_side_processes();
+        start_side_processes();
         if (!in_child()) accept_connections(listener_, nullptr);
         if (!in_child()) accept_connections(tls_listener_, tls_ ? &*tls_ : nullptr);
         if (in_child()) return *child_exit_;
     }
     log_info("receiver_stopped");
     audit_.record(application_stopped(kProgram, settings_.scp.ae_title));
-    for (SideProcess& process : side_processes_) process.end(kEndTime);
+    audit_sender_.end(kEndTime);
+    metrics_.end(kEndTime);
     return 0;
 }
 
@@ -188,7 +193,8 @@ void Supervisor::reload() {
     certificate_looked_at_.reset();
     if (auto level = log_level_from(settings_.node.log_level)) set_log_level(*level);
     // It indexes what came so far, ends, and is started again with the new settings.
-    if (next->indexer_changed && indexer_ >= 0) ::kill(indexer_, SIGUSR1);
+    if (next->indexer_changed) indexer_.signal(SIGUSR1);
+    reporter_.signal(SIGUSR1);  // likewise; what it did not report yet stays in the queue
     log_info("reloaded", {{"open_connections", children_.size()}});
     audit_.record(settings_reloaded(kProgram, settings_.scp.ae_title, ""));
     if (!next->waiting.empty())
@@ -223,11 +229,10 @@ void Supervisor::accept_connections(const FileDescriptor& listener, const TlsCon
     }
 }
 
-/// In a child: what is the parent's alone.
+/// In a child: what is the parent's alone. The metrics' socket is that of one child as well.
 void Supervisor::close_own_files() {
     listener_.reset();
     tls_listener_.reset();
-    metrics_listener_.reset();
     signals_.reset();
     lock_.reset();
 }
@@ -273,6 +278,7 @@ void Supervisor::start_child(FileDescriptor socket, std::string peer_address, co
         return;
     }
     close_own_files();
+    metrics_listener_.reset();
     if (!become_child(parent, SIGUSR1)) {
         child_exit_ = 1;
         return;
@@ -281,60 +287,28 @@ void Supervisor::start_child(FileDescriptor socket, std::string peer_address, co
                                  *free_slot, wake_indexer_.get());
 }
 
-void Supervisor::start_indexer() {
-    const auto now = std::chrono::steady_clock::now();
-    if (indexer_ >= 0 || now < indexer_next_) return;
-    const int parent = ::getpid();
-    const int pid = ::fork();
-    if (pid < 0) {
-        log_error("cannot_fork", {{"reason", std::strerror(errno)}});
-        indexer_next_ = now + kFirstPause;
-        return;
-    }
-    if (pid > 0) {
-        indexer_ = pid;
-        indexer_started_ = now;
-        ++shared_->counters.indexer_starts;
-        shared_->indexer_runs = true;
-        return;
-    }
-    close_own_files();
-    tls_.reset();  // it has no use for the key
-    child_exit_ =
-        become_child(parent, SIGKILL) ? run_indexer(settings_, spool_, audit_, *shared_, wake_indexer_.get()) : 1;
-}
-
 void Supervisor::start_side_processes() {
     const int parent = ::getpid();
-    for (SideProcess& process : side_processes_) {
-        if (!process.start_if_due()) continue;
-        FileDescriptor metrics = std::move(metrics_listener_);
+    for (SideProcess* process : side_processes()) {
+        if (process == &reporter_ && !settings_.scp.storage_commitment) continue;
+        if (!process->start_if_due()) continue;
         close_own_files();
-        metrics_listener_ = std::move(metrics);
-        tls_.reset();
-        child_exit_ = become_child(parent, SIGKILL) ? process.run() : 1;
+        if (process != &metrics_) metrics_listener_.reset();
+        tls_.reset();  // it has no use for the key
+        child_exit_ = become_child(parent, process->signal_when_parent_dies()) ? process->run() : 1;
         return;
     }
+    shared_->counters.indexer_starts = indexer_.starts();
+    shared_->indexer_runs = indexer_.running();
 }
 
 void Supervisor::reap() {
-    const auto now = std::chrono::steady_clock::now();
     int status = 0;
     for (int pid = ::waitpid(-1, &status, WNOHANG); pid > 0; pid = ::waitpid(-1, &status, WNOHANG)) {
         const bool clean = WIFEXITED(status) && WEXITSTATUS(status) == 0;
         const std::string how = WIFSIGNALED(status) ? fmt::format("signal {}", WTERMSIG(status))
                                                     : fmt::format("exit {}", WEXITSTATUS(status));
-        if (pid == indexer_) {
-            indexer_ = -1;
-            shared_->indexer_runs = false;
-            // One that ended well was asked to, for new settings.
-            if (clean || now - indexer_started_ > kLongestPause) indexer_pause_ = std::chrono::milliseconds(0);
-            indexer_pause_ = std::min(std::max(indexer_pause_ * 2, kFirstPause), kLongestPause);
-            indexer_next_ = now + indexer_pause_;
-            if (!clean) log_error("indexer_ended", {{"how", how}, {"again_in_ms", indexer_pause_.count()}});
-            continue;
-        }
-        if (std::ranges::any_of(side_processes_, [&](SideProcess& p) { return p.ended(pid, clean, how); })) continue;
+        if (std::ranges::any_of(side_processes(), [&](SideProcess* p) { return p->ended(pid, clean, how); })) continue;
         const auto found = children_.find(pid);
         if (found == children_.end()) continue;
         if (!clean) ++shared_->counters.association_processes_failed;
@@ -398,8 +372,8 @@ void Supervisor::drain() {
     // Connections without an association have nothing to finish.
     for (const auto& [pid, child] : children_)
         if (child.slot->state.load() == SlotState::Connected) ::kill(pid, SIGUSR1);
-    if (!children_.empty() || indexer_ < 0) return;
-    ::kill(indexer_, over > kDrainTime + 2 * kEndTime ? SIGKILL : SIGUSR1);
+    reporter_.signal(over > kDrainTime + kEndTime ? SIGKILL : SIGUSR1);
+    if (children_.empty()) indexer_.signal(over > kDrainTime + 2 * kEndTime ? SIGKILL : SIGUSR1);
 }
 
 }  // namespace cardionode

@@ -94,6 +94,7 @@ Result<void> Indexer::collect(std::vector<Pending>& batch) {
         if (auto done = finish_segment(segments_.at(name)); !done) return done;
         segments_.erase(name);
     }
+    caught_up_ = true;  // when the batch is in the queue as well
     return {};
 }
 
@@ -190,10 +191,12 @@ Result<void> Indexer::enter(std::vector<Pending>& batch) {
 }
 
 Result<std::size_t> Indexer::step() {
+    caught_up_ = false;
     if (auto found = find_segments(); !found) return std::move(found).error();
     std::vector<Pending> batch;
     const auto start_again = [this](Error error) {
         if (options_.observer.started_again) options_.observer.started_again();
+        caught_up_ = false;
         segments_.clear();  // every segment is read from its beginning again; what is in the queue already stays so
         return error;
     };

@@ -76,6 +76,8 @@ public:
 
     /// Indexes at most one batch. @return how many records; 0: none was there
     Result<std::size_t> step();
+    /// The last step() left nothing waiting: what was durable before it began is in the queue.
+    bool caught_up() const { return caught_up_; }
     /// About once a second: closes what was quiet for long enough, unless instances wait to be indexed. A study whose
     /// next instance is coming in over an open association, however slowly, is not quiet.
     /// @return keys of studies that became ready
@@ -122,6 +124,7 @@ private:
     FileDescriptor lock_;
     std::map<std::string, Segment> segments_;  ///< by file name, so in the order of their making
     RecoveryCounts counts_;
+    bool caught_up_ = false;
 };
 
 }  // namespace cardionode

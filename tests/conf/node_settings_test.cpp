@@ -148,3 +148,24 @@ TEST(NodeSettings, MetricsAreForThisMachineUnlessAskedOtherwise) {
     EXPECT_THAT(problems_of("metrics: {receiver_port: 9404, pipeline_port: 9404}\n"),
                 HasSubstr("metrics.pipeline_port"));
 }
+
+TEST(NodeSettings, APeerThatGetsReportsNeedsAHost) {
+    EXPECT_THAT(problems_of("scp:\n  peers:\n    - {ae_title: CT1, port: 105}\n"),
+                HasSubstr("node.yaml:3: scp.peers[0].port: expected host beside it"));
+    EXPECT_THAT(problems_of("scp:\n  peers:\n    - {ae_title: CT1, host: 'a b'}\n"), HasSubstr("scp.peers[0].host"));
+    const auto settings =
+        parse_node_settings("scp:\n  peers:\n    - {ae_title: CT1, host: ct1.example, port: 105}\n", "node.yaml");
+    ASSERT_TRUE(settings) << settings.error().message;
+    EXPECT_EQ(settings->scp.peers.at(0).host, "ct1.example");
+    EXPECT_EQ(settings->scp.peers.at(0).port, 105);
+}
+
+TEST(NodeSettings, CommitmentIsOffWhenOfferedOrRequired) {
+    const auto with = [](const std::string& word) {
+        return "destinations:\n  - {name: p, ae_title: A, host: h, port: 1, commitment: " + word + "}\n";
+    };
+    EXPECT_THAT(problems_of(with("sometimes")), HasSubstr("node.yaml:2: destinations[0].commitment"));
+    for (const char* word : {"'off'", "when_offered", "required"})
+        EXPECT_TRUE(parse_node_settings(with(word), "node.yaml")) << word;
+    EXPECT_TRUE(parse_node_settings(with("off"), "node.yaml")) << "a word here, as yaml-cpp reads it, no boolean";
+}

@@ -155,7 +155,7 @@ TEST(Audit, AKilledSenderIsStartedAgainAndLosesNothing) {
     test::send_all(o.receiver.port(), {instance}, {"CT1", "CARDIONODE"});
     ASSERT_TRUE(o.receiver.wait_for_stored(1));
     const auto children = o.receiver.children();
-    for (const pid_t child : children) ::kill(child, SIGKILL);  // indexer, audit sender and metrics
+    for (const pid_t child : children) ::kill(child, SIGKILL);  // indexer, reporter, audit sender and metrics
     const Repository repository(o.audit_port);
     EXPECT_TRUE(eventually(seconds(30), [&] {
         return repository.count("\"110104\"") >= 1 && repository.count("Application Start") == 1;
@@ -218,7 +218,7 @@ TEST(Metrics, CountWhatHappenedAcrossTheProcessesOfTheReceiver) {
 TEST(Metrics, StayRightWhenProcessesOfAssociationsAreKilled) {
     Observed o;
     o.start();
-    const std::size_t beside = 3;  // indexer, audit sender, metrics
+    const std::size_t beside = 4;  // indexer, reporter, audit sender, metrics
     ASSERT_TRUE(eventually(seconds(10), [&] { return o.receiver.children().size() == beside; }));
     const auto known = o.receiver.children();
     constexpr int kKilled = 5;

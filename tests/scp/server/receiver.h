@@ -19,6 +19,9 @@
 
 namespace cardionode::test {
 
+/// Processes beside those of connections: the indexer, which is the first, and the reporter.
+inline constexpr std::size_t kHelpers = 2;
+
 /// A receiver with its own folders. Prints its log when a test has failed.
 class Receiver {
 public:
