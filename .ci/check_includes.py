@@ -10,6 +10,8 @@ import sys
 LEVELS = [  # the longest matching prefix decides
     ("conf/base", 0),
     ("conf/command", 4),
+    ("scp/audit", 0.5),
+    ("scp/metrics", 0.5),
     ("scp/dicom", 0.5),
     ("scp/queue", 0.5),
     ("scp/store", 1),

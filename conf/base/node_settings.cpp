@@ -129,10 +129,14 @@ ScpSettings read_scp(Section s) {
         read_fingerprint(p, peer.certificate_sha256);
         if (!peer.certificate_sha256.empty() && (c.tls.port == 0 || c.tls.files.ca.empty()))
             p.problem("certificate_sha256", "expected scp.tls with a port and a CA: a plain peer shows no certificate");
+        p.text("host", peer.host, is_host, "a host name or address");
+        p.integer("port", peer.port, 1, 65535);
+        if (p.has("port") && !p.has("host")) p.problem("port", "expected host beside it");
         p.no_other_keys();
         c.peers.push_back(std::move(peer));
     }
     s.boolean("accept_unknown_peers", c.accept_unknown_peers);
+    s.boolean("storage_commitment", c.storage_commitment);
     s.integer("max_associations", c.max_associations, 1, 512);
     s.integer("max_associations_per_address", c.max_associations_per_address, 1, 512);
     s.integer("association_timeout_seconds", c.association_timeout_seconds, 1, 600);
@@ -234,9 +238,58 @@ DestinationSettings read_destination(Section s) {
     s.integer("retry_longest_seconds", c.retry_longest_seconds, 1, 86400);
     s.integer("give_up_hours", c.give_up_hours, 1, 8760);
     if (Section tls = s.section("tls"); s.has("tls")) c.tls = read_destination_tls(std::move(tls));
+    s.one_of("commitment", c.commitment, {"off", "when_offered", "required"});
+    s.integer("commitment_wait_seconds", c.commitment_wait_seconds, 1, 86400);
     if (c.retry_longest_seconds < c.retry_first_seconds) {
         s.problem("retry_longest_seconds", "expected at least retry_first_seconds");
     }
+    s.no_other_keys();
+    return c;
+}
+
+AuditSettings read_audit(Section s) {
+    AuditSettings c;
+    s.text(
+        "host", c.host, [](std::string_view t) { return t.empty() || is_host(t); }, "a host name or address");
+    s.integer("port", c.port, 1, 65535);
+    s.one_of("transport", c.transport, {"tls", "tcp", "udp"});
+    const auto file = [&s](std::string_view key, std::filesystem::path& target) {  // may be empty: none
+        std::string text = target.string();
+        s.text(key, text);
+        target = text;
+    };
+    file("ca_file", c.ca_file);
+    file("certificate_file", c.certificate_file);
+    file("key_file", c.key_file);
+    s.path("spool", c.spool);
+    s.integer("spool_mib", c.spool_mib, 1, 1 << 20);
+    s.text(
+        "source_id", c.source_id,
+        [](std::string_view t) {
+            return t.size() <= 64 && std::ranges::all_of(t, [](char x) { return x > 0x20 && x < 0x7f; });
+        },
+        "up to 64 visible characters without a space");
+    s.boolean("study_uids", c.study_uids);
+    if (!c.host.empty() && c.transport != "tls" && !is_this_machine(c.host))
+        s.problem("transport", "expected tls: without it audit messages go only to this machine (127.0.0.1, ::1)");
+    if (!c.host.empty() && c.transport == "tls" && c.ca_file.empty())
+        s.problem("ca_file", "expected the file of the CA that signed the repository's certificate");
+    if (c.certificate_file.empty() != c.key_file.empty())
+        s.problem("key_file", "expected certificate_file and key_file together, or neither");
+    s.no_other_keys();
+    return c;
+}
+
+MetricsSettings read_metrics(Section s) {
+    MetricsSettings c;
+    s.text("bind_address", c.bind_address, is_address, "an IPv4 or IPv6 address");
+    s.integer("receiver_port", c.receiver_port, 0, 65535);
+    s.integer("pipeline_port", c.pipeline_port, 0, 65535);
+    s.boolean("allow_other_machines", c.allow_other_machines);
+    if (!c.allow_other_machines && !is_this_machine(c.bind_address))
+        s.problem("bind_address", "expected 127.0.0.1 or ::1, or allow_other_machines: true (it asks for no password)");
+    if (c.receiver_port != 0 && c.receiver_port == c.pipeline_port)
+        s.problem("pipeline_port", "expected another port than receiver_port");
     s.no_other_keys();
     return c;
 }
@@ -248,6 +301,8 @@ NodeSettings read_all(Section root) {
     c.series = read_series(root.section("series"));
     c.pipeline = read_pipeline(root.section("pipeline"));
     c.outputs = read_outputs(root.section("outputs"));
+    c.audit = read_audit(root.section("audit"));
+    c.metrics = read_metrics(root.section("metrics"));
     std::set<std::string> names;
     for (const Section& d : root.sections("destinations")) {
         c.destinations.push_back(read_destination(d));
@@ -267,6 +322,13 @@ Result<NodeSettings> checked(const SettingsFile& file, const Problems& problems)
 }
 
 }  // namespace
+
+bool is_this_machine(std::string_view host) {
+    const std::string name(host);
+    unsigned char four[4];
+    if (inet_pton(AF_INET, name.c_str(), four) == 1) return four[0] == 127;
+    return name == "::1" || name == "localhost";
+}
 
 bool is_ae_title(std::string_view text) {
     if (text.empty() || text.size() > 16) return false;

@@ -37,8 +37,10 @@ struct ScpTlsSettings {
 
 struct PeerSettings {
     std::string ae_title;
-    std::vector<std::string> addresses;  ///< CIDR or single address; empty: any address
-    std::string certificate_sha256;      ///< 64 lower-case hex digits; empty: any certificate, or none
+    std::vector<std::string> addresses = {};  ///< CIDR or single address; empty: any address
+    std::string certificate_sha256 = {};      ///< 64 lower-case hex digits; empty: any certificate, or none
+    std::string host = {};                    ///< where reports of storage commitment go; empty: only where it asked
+    int port = 104;
 };
 
 struct ScpSettings {
@@ -49,6 +51,7 @@ struct ScpSettings {
     bool accept_any_called_ae = false;
     std::vector<PeerSettings> peers;
     bool accept_unknown_peers = true;
+    bool storage_commitment = true;
     int max_associations = 32;
     int max_associations_per_address = 32;
     int association_timeout_seconds = 30;
@@ -114,6 +117,30 @@ struct DestinationSettings {
     int retry_longest_seconds = 3600;
     int give_up_hours = 72;
     std::optional<DestinationTlsSettings> tls;  ///< none: plain
+    std::string commitment = "when_offered";    ///< off | when_offered | required
+    int commitment_wait_seconds = 600;
+};
+
+struct AuditSettings {
+    std::string host;  ///< of the audit repository; empty: no audit trail
+    int port = 6514;
+    std::string transport = "tls";           ///< tls | tcp | udp; without TLS only to this machine
+    std::filesystem::path ca_file;           ///< PEM; who may have signed the repository's certificate
+    std::filesystem::path certificate_file;  ///< PEM; the node's own; empty: none
+    std::filesystem::path key_file;
+    std::filesystem::path spool = "/var/lib/cardionode/audit";
+    int spool_mib = 64;
+    std::string source_id;  ///< Audit Source ID; empty: scp.ae_title
+    bool study_uids = false;
+    bool operator==(const AuditSettings&) const = default;
+};
+
+struct MetricsSettings {
+    std::string bind_address = "127.0.0.1";
+    int receiver_port = 0;  ///< 0: off
+    int pipeline_port = 0;
+    bool allow_other_machines = false;  ///< false: only a loopback address is accepted
+    bool operator==(const MetricsSettings&) const = default;
 };
 
 struct NodeSettings {
@@ -123,12 +150,17 @@ struct NodeSettings {
     PipelineSettings pipeline;
     OutputSettings outputs;
     std::vector<DestinationSettings> destinations;
+    AuditSettings audit;
+    MetricsSettings metrics;
 };
 
 /// Reads and checks the whole file. Config: one message with every problem, a line each, "file:line: key: expected
 /// ...".
 Result<NodeSettings> load_node_settings(const std::filesystem::path& file);
 Result<NodeSettings> parse_node_settings(std::string_view yaml, const std::string& name_for_messages);
+
+/// 127.0.0.0/8, ::1 or the word localhost.
+bool is_this_machine(std::string_view host);
 
 /// 1 to 16 characters of the default repertoire, no backslash, not only spaces (PS3.5 6.2, VR AE).
 bool is_ae_title(std::string_view text);

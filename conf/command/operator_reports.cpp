@@ -53,14 +53,19 @@ Report status_json(const QueueStatus& status, const std::vector<DestinationStatu
     json["conflicts"] = status.conflicts;
     json["oldest_unfinished"] = json_moment(status.oldest_unfinished);
     json["spool_free_bytes"] = free ? Json(*free) : Json(nullptr);
-    json["outputs"] = {
-        {"waiting", status.outputs_waiting}, {"sent", status.outputs_sent}, {"set_aside", status.outputs_set_aside}};
+    int uncommitted = 0;
+    for (const DestinationStatus& d : destinations) uncommitted += d.uncommitted;
+    json["outputs"] = {{"waiting", status.outputs_waiting},
+                       {"sent", status.outputs_sent},
+                       {"uncommitted", uncommitted},
+                       {"set_aside", status.outputs_set_aside}};
     json["destinations"] = Json::array();
     for (const DestinationStatus& d : destinations) {
         json["destinations"].push_back({{"name", d.destination},
                                         {"in_settings", is_set(d.destination, settings)},
                                         {"waiting", d.waiting},
                                         {"sent", d.sent},
+                                        {"uncommitted", d.uncommitted},
                                         {"set_aside", d.set_aside},
                                         {"next_try", json_moment(d.next_try)},
                                         {"last_sent", json_moment(d.last_sent)},
@@ -106,7 +111,10 @@ Json json_of(const StudyRow& study) {
             {"attempts", study.attempts},
             {"next_try", json_moment(study.next_try)},
             {"outputs",
-             {{"total", study.outputs_total}, {"sent", study.outputs_sent}, {"set_aside", study.outputs_set_aside}}},
+             {{"total", study.outputs_total},
+              {"sent", study.outputs_sent},
+              {"uncommitted", study.outputs_uncommitted},
+              {"set_aside", study.outputs_set_aside}}},
             {"outcome", study.outcome},
             {"last_error", study.last_error}};
 }
@@ -136,6 +144,7 @@ std::string word_for(StudyState state) {
 std::string outputs_in_words(const StudyRow& study) {
     if (study.outputs_total == 0) return "-";
     std::string text = fmt::format("{} of {}", study.outputs_sent, study.outputs_total);
+    if (study.outputs_uncommitted > 0) text += fmt::format(", {} not committed yet", study.outputs_uncommitted);
     if (study.outputs_set_aside > 0) text += fmt::format(", {} set aside", study.outputs_set_aside);
     return text;
 }

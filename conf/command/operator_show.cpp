@@ -171,17 +171,24 @@ std::string result_text(const Json& result) {
     return out + reasons.text();
 }
 
+std::string state_in_words(const OutputRow& output) {
+    if (output.state == "set_aside") return "set aside";
+    if (output.state == "kept") return "work folder";
+    if (output.commitment == "committed") return "committed";
+    if (output.commitment == "wanted" || output.commitment == "asked") return output.state + ", not committed yet";
+    return output.state;
+}
+
 std::string outputs_text(const Known& known, const OperatorOptions& options, Moment now) {
     std::vector<std::string> headings = {"OUTPUT", ">REV", "DESTINATION", "STATE",
                                          ">TRIES", "SENT", "NEXT TRY",    "LAST ERROR OR NOTE"};
     if (options.uids) headings.insert(headings.begin() + 1, "SOP INSTANCE UID");
     Table table(headings);
     for (const OutputRow& o : known.outputs) {
-        const std::string state = o.state == "set_aside" ? "set aside" : o.state == "kept" ? "work folder" : o.state;
         std::vector<std::string> cells = {o.output.kind,
                                           std::to_string(o.revision),
                                           o.destination.empty() ? "none" : o.destination,
-                                          state,
+                                          state_in_words(o),
                                           std::to_string(o.attempts),
                                           o.sent_at ? ago(*o.sent_at, now) : "-",
                                           o.next_try ? due(*o.next_try, now) : "-",
@@ -223,6 +230,7 @@ Report show_json(const Known& known, const OperatorOptions& options) {
                  {"file", o.output.file},
                  {"destination", o.destination},
                  {"state", o.state},
+                 {"commitment", o.commitment},
                  {"attempts", o.attempts},
                  {"sent_at", json_moment(o.sent_at)},
                  {"next_try", json_moment(o.next_try)},

@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <fcntl.h>
@@ -21,13 +22,18 @@
 #include "conf/base/service_manager.h"
 #include "models/bundle.h"
 #include "pipeline/infer/predictor.h"
+#include "pipeline/runner/pipeline_stats.h"
 #include "pipeline/runner/study_worker.h"
+#include "pipeline/send/send_audit.h"
 #include "pipeline/send/send_worker.h"
+#include "scp/audit/trail.h"
+#include "scp/metrics/responder.h"
 #include "scp/queue/queue.h"
 
 namespace cardionode {
 namespace {
 
+constexpr const char* kProgram = "cardionode-pipeline";
 using SteadyClock = std::chrono::steady_clock;
 
 /// Longest time that a thread may be silent: one window of the model on a slow CPU, the writing of all outputs, or one
@@ -80,8 +86,10 @@ public:
         auto predictor = Predictor::load(
             *bundle, {settings.pipeline.device, settings.pipeline.mixed_precision, settings.pipeline.threads});
         if (!predictor) return std::move(predictor).error().in("model bundle");
-        auto service = std::unique_ptr<Service>(
-            new Service(std::move(settings), std::move(*lock), std::move(*bundle), std::move(*predictor)));
+        auto audit = AuditTrail::open(settings, kProgram);
+        if (!audit) return std::move(audit).error();
+        auto service = std::unique_ptr<Service>(new Service(std::move(settings), std::move(*lock), std::move(*bundle),
+                                                            std::move(*predictor), std::move(*audit)));
         if (auto started = service->start(); !started) return std::move(started).error();
         return service;
     }
@@ -114,18 +122,45 @@ public:
     }
 
 private:
-    Service(NodeSettings settings, FileDescriptor lock, Bundle bundle, Predictor predictor)
+    Service(NodeSettings settings, FileDescriptor lock, Bundle bundle, Predictor predictor, AuditTrail audit)
         : settings_(std::move(settings)),
           lock_(std::move(lock)),
           bundle_(std::move(bundle)),
-          predictor_(std::move(predictor)) {}
+          predictor_(std::move(predictor)),
+          audit_(std::move(audit)),
+          stats_(bundle_.manifest.name, bundle_.manifest.version, CARDIONODE_VERSION) {}
 
     Result<void> start() {
         if (auto analyser = start_analyser(); !analyser) return analyser;
         for (const DestinationSettings& destination : settings_.destinations) {
             if (auto sender = start_sender(destination); !sender) return sender;
         }
+        if (auto metrics = start_metrics(); !metrics) return metrics;
+        audit_.record(application_started(kProgram, settings_.scp.ae_title));
+        started_ = true;
         return warn_of_unknown_destinations();
+    }
+
+    /// From here on workers_ does not change until stop().
+    Result<void> start_metrics() {
+        if (settings_.metrics.pipeline_port == 0) return {};
+        auto listener = Responder::listen(settings_.metrics.bind_address, settings_.metrics.pipeline_port);
+        if (!listener) return std::move(listener).error();
+        auto responder = Responder::create(std::move(*listener),
+                                           observe([this] { return stats_.metrics(); }, [this] { return health(); }));
+        if (!responder) return std::move(responder).error();
+        metrics_ = std::jthread([r = std::move(*responder)](const std::stop_token& stop) mutable {
+            r.run([&stop] { return stop.stop_requested(); });
+        });
+        return {};
+    }
+
+    Health health() const {
+        Health health;
+        for (const auto& worker : workers_)
+            if (worker->ended || !worker->pulse.alive()) health.why_not_live = "a thread ended or hangs";
+        health.why_not_ready = health.why_not_live;
+        return health;
     }
 
     /// @param work  gets the stop token; its error ends the program
@@ -156,6 +191,7 @@ private:
         options.pipeline = settings_.pipeline;
         for (const DestinationSettings& d : settings_.destinations) options.destinations.push_back(d.name);
         options.alive = [pulse = &worker->pulse] { pulse->beat(); };
+        options.observe = [this](const Result<Analysis>& analysis) { stats_.study(analysis); };
         auto analyser = StudyWorker::create(std::move(options), model_of(predictor_));
         if (!analyser) return std::move(analyser).error();
         start_thread(std::move(worker),
@@ -172,6 +208,10 @@ private:
         options.poll =
             std::chrono::duration_cast<Milliseconds>(std::chrono::duration<double>(settings_.pipeline.poll_seconds));
         options.alive = [pulse = &worker->pulse] { pulse->beat(); };
+        options.observe = [this, destination](const ClaimedOutput& claim, const Result<std::string>& sent) {
+            stats_.output(destination.name, sent);
+            audit_output(audit_, settings_.node.database, destination, claim, sent);
+        };
         auto sender = SendWorker::create(std::move(options));
         if (!sender) return std::move(sender).error();
         start_thread(std::move(worker), [s = std::move(*sender)](const std::stop_token& stop) mutable -> Result<void> {
@@ -198,6 +238,8 @@ private:
     }
 
     void stop() {
+        if (std::exchange(started_, false)) audit_.record(application_stopped(kProgram, settings_.scp.ae_title));
+        metrics_ = {};
         for (const auto& worker : workers_) worker->thread.request_stop();
         const auto deadline = SteadyClock::now() + kLongestGoodbye;
         for (const auto& worker : workers_) {
@@ -215,7 +257,11 @@ private:
     FileDescriptor lock_;
     Bundle bundle_;
     Predictor predictor_;  // of the analyser's thread, once that runs
+    AuditTrail audit_;
+    PipelineStats stats_;
+    bool started_ = false;
     std::vector<std::unique_ptr<Worker>> workers_;
+    std::jthread metrics_;  // last: it looks at all of the above
 };
 
 int exit_code(const Error& error) {

@@ -146,6 +146,7 @@ Result<void> StudyWorker::store(const ClaimedStudy& claim, const Result<Analysis
     if (!held) return held.error();
     if (!*held)
         log_warning("study_lost", {{"study", claim.study_key}, {"why", "a late image, or another worker has it"}});
+    if (*held && options_.observe) options_.observe(analysis);
     if (stop_with) return *std::move(stop_with);
     return {};
 }

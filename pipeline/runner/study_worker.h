@@ -28,6 +28,7 @@ struct StudyWorkerOptions {
     BundleManifest manifest;
     PipelineSettings pipeline;
     std::vector<std::string> destinations;  ///< names: each output gets a row of the outbox for each
+    std::function<void(const Result<Analysis>&)> observe = {};  ///< told of each outcome that was stored; may be empty
     std::function<void()> alive;  ///< called at least once a poll and once a window of the model; may be empty
 };
 

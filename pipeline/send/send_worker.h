@@ -2,7 +2,8 @@
 //
 // A destination has a worker of its own, so that a PACS that is down delays no other. An output is claimed with a
 // lease, sent, and reported; a crash between the PACS's answer and the report sends it once more under the same SOP
-// Instance UID, which a PACS treats as the one it has.
+// Instance UID, which a PACS treats as the one it has. When no output of a study waits any more, the destination is
+// asked to commit them (storage commitment), unless the settings say no; its answer may also reach the receiver.
 // Thread: none of its own; run() belongs into one. Thread safety: one object belongs to one thread.
 #pragma once
 
@@ -26,7 +27,9 @@ struct SendWorkerOptions {
     DestinationSettings destination;
     SendTimeouts timeouts;
     Milliseconds lease{120'000};
-    Milliseconds poll{1'000};     ///< pause when nothing is due
+    Milliseconds poll{1'000};  ///< pause when nothing is due
+    /// Told of each try, before its outcome is stored; may be empty.
+    std::function<void(const ClaimedOutput&, const Result<std::string>& sent)> observe = {};
     std::function<void()> alive;  ///< called at least once a poll and once an output: for a watchdog; may be empty
 };
 
@@ -36,8 +39,8 @@ public:
     /// for TLS files that cannot be used.
     static Result<SendWorker> create(SendWorkerOptions options, const Clock& clock = system_clock());
 
-    /// Sends the next output that is due. false: none was. Errors are the queue's; those of the destination go to the
-    /// outbox row and to the log.
+    /// Sends the next output that is due, or asks for the next study to be committed. false: nothing was due. Errors
+    /// are the queue's; those of the destination go to the outbox row and to the log.
     Result<bool> send_next();
 
     /// Sends until `stop`; finishes the output at hand. Trouble with the queue is logged, and tried again after a
@@ -49,7 +52,11 @@ private:
     SendWorkerOptions options_;
     Queue queue_;
     std::unique_ptr<LeaseKeeper> keeper_;
+    bool commits() const { return options_.destination.commitment != "off"; }
+    Result<bool> commit_next();
+
     std::string name_;
+    std::stop_token stop_;  ///< of run()
 };
 
 }  // namespace cardionode

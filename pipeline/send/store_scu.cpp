@@ -5,6 +5,7 @@
 #include <memory>
 #include <new>
 #include <optional>
+#include <string_view>
 
 #include <dcmtk/config/osconfig.h>
 
@@ -107,11 +108,13 @@ Result<AssociationPtr> associate(T_ASC_Network* network, ParametersPtr parameter
     return association;
 }
 
+/// One that was accepted in the transfer syntax that it proposed; another one we could not write.
 std::optional<T_ASC_PresentationContextID> accepted_context(T_ASC_Association* association) {
     for (const auto id : {kOwnSyntax, kDefaultSyntax}) {
         T_ASC_PresentationContext context{};
         if (ASC_findAcceptedPresentationContext(association->params, id, &context).good() &&
-            context.resultReason == ASC_P_ACCEPTANCE) {
+            context.resultReason == ASC_P_ACCEPTANCE &&
+            std::string_view(context.acceptedTransferSyntax) == context.proposedTransferSyntaxes[0]) {
             return id;
         }
     }

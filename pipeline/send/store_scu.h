@@ -19,7 +19,8 @@ namespace cardionode {
 
 struct SendTimeouts {
     int acse_seconds = 30;   ///< for a TLS handshake, for the answer to an association request, and to a release
-    int dimse_seconds = 60;  ///< for the answer to a C-STORE; a peer that parses slowly needs more than 30
+    int dimse_seconds = 60;  ///< for the answer to a request; a peer that parses slowly needs more than 30
+    int linger_seconds = 5;  ///< for the report of a storage commitment on the association that asked for it
 };
 
 /// Once at the start of a program, before any thread: silences DCMTK's own log (it prints UIDs), ignores SIGPIPE, asks

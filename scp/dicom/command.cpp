@@ -6,7 +6,7 @@ namespace cardionode {
 namespace {
 
 constexpr std::size_t kMaxUidBytes = 64;
-constexpr std::uint16_t kNoDataSet = 0x0101;
+constexpr std::uint16_t kNoDataSet = 0x0101, kHasDataSet = 0x0001;
 
 std::uint32_t little(std::span<const std::byte> bytes) {
     std::uint32_t value = 0;
@@ -39,11 +39,23 @@ void put_number(std::vector<std::byte>& out, std::uint16_t element, std::uint16_
     put(out, value, 2);
 }
 
+std::vector<std::byte> with_group_length(const std::vector<std::byte>& elements) {
+    std::vector<std::byte> out;
+    put(out, 0, 2);
+    put(out, 0, 2);
+    put(out, 4, 4);
+    put(out, elements.size(), 4);
+    out.insert(out.end(), elements.begin(), elements.end());
+    return out;
+}
+
 }  // namespace
 
 Result<Command> parse_command(std::span<const std::byte> bytes) {
     Command command;
     bool field = false, message_id = false, data_set_type = false;
+    bool responded = false, status = false, event = false, action = false;
+    std::uint16_t responded_to = 0;
     while (!bytes.empty()) {
         if (bytes.size() < 8) return reject_error("a command element is cut off");
         const std::uint32_t group = little(bytes.first(2)), element = little(bytes.subspan(2, 2));
@@ -64,21 +76,45 @@ Result<Command> parse_command(std::span<const std::byte> bytes) {
             read = number(field, command.field);
         } else if (element == 0x0110) {
             read = number(message_id, command.message_id);
+        } else if (element == 0x0120) {
+            read = number(responded, responded_to);
+        } else if (element == 0x0900) {
+            read = number(status, command.status);
+        } else if (element == 0x1002) {
+            read = number(event, command.type_id);
+        } else if (element == 0x1008) {
+            read = number(action, command.type_id);
         } else if (element == 0x0800) {
             std::uint16_t type = kNoDataSet;
             read = number(data_set_type, type);
             command.has_data_set = type != kNoDataSet;
-        } else if (element == 0x0002 || element == 0x1000) {
+        } else if (element == 0x0002 || element == 0x0003 || element == 0x1000 || element == 0x1001) {
             if (length > kMaxUidBytes + 2) return reject_error("a UID of the command is too long");
-            (element == 0x0002 ? command.sop_class_uid : command.sop_instance_uid) = uid_of(value);
+            (element < 0x1000 ? command.sop_class_uid : command.sop_instance_uid) = uid_of(value);
         }
         if (!read) return std::move(read).error();
     }
     if (!field) return reject_error("the command has no Command Field");
     if (!data_set_type) return reject_error("the command has no Command Data Set Type");
-    if (!message_id && command.field != command_field::kCancelRequest)
+    if (command.is_response()) {
+        if (!responded) return reject_error("the response has no Message ID Being Responded To");
+        command.message_id = responded_to;
+    } else if (!message_id && command.field != command_field::kCancelRequest) {
         return reject_error("the command has no Message ID");
+    }
     return command;
+}
+
+std::vector<std::byte> write_request(const Command& request) {
+    const bool action = request.field == command_field::kActionRequest;
+    std::vector<std::byte> elements;
+    put_element(elements, action ? 0x0003 : 0x0002, request.sop_class_uid, '\0');
+    put_number(elements, 0x0100, request.field);
+    put_number(elements, 0x0110, request.message_id);
+    put_number(elements, 0x0800, kHasDataSet);
+    put_element(elements, action ? 0x1001 : 0x1000, request.sop_instance_uid, '\0');
+    put_number(elements, action ? 0x1008 : 0x1002, request.type_id);
+    return with_group_length(elements);
 }
 
 std::vector<std::byte> write_response(const Command& request, std::uint16_t status, std::string_view comment) {
@@ -90,13 +126,9 @@ std::vector<std::byte> write_response(const Command& request, std::uint16_t stat
     put_number(elements, 0x0900, status);
     if (!comment.empty()) put_element(elements, 0x0902, comment.substr(0, 64), ' ');
     if (!request.sop_instance_uid.empty()) put_element(elements, 0x1000, request.sop_instance_uid, '\0');
-    std::vector<std::byte> out;
-    put(out, 0, 2);
-    put(out, 0, 2);
-    put(out, 4, 4);
-    put(out, elements.size(), 4);
-    out.insert(out.end(), elements.begin(), elements.end());
-    return out;
+    if (request.field == command_field::kEventReportRequest) put_number(elements, 0x1002, request.type_id);
+    if (request.field == command_field::kActionRequest) put_number(elements, 0x1008, request.type_id);
+    return with_group_length(elements);
 }
 
 }  // namespace cardionode

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bitset>
 #include <string_view>
+#include <type_traits>
 
 #include <fmt/format.h>
 
@@ -13,6 +14,7 @@ namespace {
 
 constexpr std::size_t kMaxUidBytes = 64;
 constexpr std::size_t kMaxTransferSyntaxes = 256;
+constexpr std::size_t kMaxRoles = 256;  // one for each of 128 contexts is what peers need
 
 /// Reads big-endian numbers and stretches of bytes, never past the end.
 class Reader {
@@ -102,7 +104,21 @@ Result<ProposedContext> parse_context(std::span<const std::byte> body) {
     return context;
 }
 
-Result<void> parse_user_information(std::span<const std::byte> body, AssociateRequest& request) {
+/// PS3.7 Table D.3-9.
+Result<RoleSelection> parse_role(std::span<const std::byte> body) {
+    Reader reader(body);
+    const std::size_t size = reader.u16();
+    if (size > kMaxUidBytes + 1 || reader.left() < size + 2) return reject_error("a role selection has a wrong size");
+    RoleSelection role;
+    role.sop_class_uid = uid_of(reader.take(size));
+    role.scu = reader.u8() == 1;
+    role.scp = reader.u8() == 1;
+    return role;
+}
+
+/// What requests and answers have in common.
+template <class Associate>
+Result<void> parse_user_information(std::span<const std::byte> body, Associate& request) {
     Reader reader(body);
     while (reader.left() > 0) {
         auto item = next_item(reader);
@@ -110,14 +126,24 @@ Result<void> parse_user_information(std::span<const std::byte> body, AssociateRe
         if (item->type == 0x51) {
             if (item->body.size() != 4) return reject_error("the maximum length item has a wrong size");
             request.max_pdu = Reader(item->body).u32();
-        } else if (item->type == 0x52) {
-            request.implementation_class_uid = uid_of(item->body.first(std::min(item->body.size(), kMaxUidBytes)));
-        } else if (item->type == 0x55) {
-            request.implementation_version = text_of(item->body.first(std::min<std::size_t>(item->body.size(), 16)));
-        } else if (item->type == 0x58) {
-            // A positive response, if one is asked for, is left out: so answers who has no use for it (D.3.3.7.2).
-            const std::uint8_t type = Reader(item->body).u8();
-            request.user_identity = type >= 1 && type <= 5 ? static_cast<UserIdentity>(type) : UserIdentity::Unknown;
+        } else if (item->type == 0x54) {
+            if (request.roles.size() == kMaxRoles) return reject_error("too many role selections");
+            auto role = parse_role(item->body);
+            if (!role) return std::move(role).error();
+            request.roles.push_back(std::move(role).value());
+        }
+        if constexpr (std::is_same_v<Associate, AssociateRequest>) {
+            if (item->type == 0x52) {
+                request.implementation_class_uid = uid_of(item->body.first(std::min(item->body.size(), kMaxUidBytes)));
+            } else if (item->type == 0x55) {
+                request.implementation_version =
+                    text_of(item->body.first(std::min<std::size_t>(item->body.size(), 16)));
+            } else if (item->type == 0x58) {
+                // A positive response, if one is asked for, is left out: so answers who has no use for it (D.3.3.7.2).
+                const std::uint8_t type = Reader(item->body).u8();
+                request.user_identity =
+                    type >= 1 && type <= 5 ? static_cast<UserIdentity>(type) : UserIdentity::Unknown;
+            }
         }
     }
     return {};
@@ -140,6 +166,33 @@ void put_item(std::vector<std::byte>& out, unsigned type, std::string_view text)
     put_u8(out, 0);
     put_u16(out, text.size());
     put_bytes(out, std::as_bytes(std::span(text.data(), text.size())));
+}
+
+void put_ae_title(std::vector<std::byte>& out, std::string title) {
+    title.resize(16, ' ');
+    put_bytes(out, std::as_bytes(std::span(title.data(), title.size())));
+}
+void put_user_information(std::vector<std::byte>& out, std::uint32_t max_pdu, std::span<const RoleSelection> roles) {
+    std::vector<std::byte> user;
+    put_u8(user, 0x51);
+    put_u8(user, 0);
+    put_u16(user, 4);
+    put_u32(user, max_pdu);
+    put_item(user, 0x52, kImplementationClassUid);
+    for (const RoleSelection& role : roles) {
+        put_u8(user, 0x54);
+        put_u8(user, 0);
+        put_u16(user, 4 + role.sop_class_uid.size());
+        put_u16(user, role.sop_class_uid.size());
+        put_bytes(user, std::as_bytes(std::span(role.sop_class_uid.data(), role.sop_class_uid.size())));
+        put_u8(user, role.scu ? 1 : 0);
+        put_u8(user, role.scp ? 1 : 0);
+    }
+    put_item(user, 0x55, kImplementationVersion);
+    put_u8(out, 0x50);
+    put_u8(out, 0);
+    put_u16(out, user.size());
+    put_bytes(out, user);
 }
 
 std::vector<std::byte> pdu(PduType type, std::span<const std::byte> body) {
@@ -222,7 +275,8 @@ Result<AssociateRequest> parse_associate_request(std::span<const std::byte> body
 }
 
 std::vector<std::byte> write_associate_accept(const AssociateRequest& request,
-                                              std::span<const AnsweredContext> contexts, std::uint32_t max_pdu) {
+                                              std::span<const AnsweredContext> contexts, std::uint32_t max_pdu,
+                                              std::span<const RoleSelection> roles) {
     std::vector<std::byte> body;
     put_u16(body, 1);
     put_u16(body, 0);
@@ -238,18 +292,63 @@ std::vector<std::byte> write_associate_accept(const AssociateRequest& request,
         put_u8(body, 0);
         put_item(body, 0x40, context.transfer_syntax);
     }
-    std::vector<std::byte> user;
-    put_u8(user, 0x51);
-    put_u8(user, 0);
-    put_u16(user, 4);
-    put_u32(user, max_pdu);
-    put_item(user, 0x52, kImplementationClassUid);
-    put_item(user, 0x55, kImplementationVersion);
-    put_u8(body, 0x50);
-    put_u8(body, 0);
-    put_u16(body, user.size());
-    put_bytes(body, user);
+    put_user_information(body, max_pdu, roles);
     return pdu(PduType::AssociateAccept, body);
+}
+
+std::vector<std::byte> write_associate_request(const AssociateRequest& request) {
+    std::vector<std::byte> body;
+    put_u16(body, 1);
+    put_u16(body, 0);
+    put_ae_title(body, request.called_ae_title);
+    put_ae_title(body, request.calling_ae_title);
+    for (int i = 0; i < 32; ++i) put_u8(body, 0);
+    put_item(body, 0x10, kApplicationContext);
+    for (const ProposedContext& context : request.contexts) {
+        std::vector<std::byte> item;
+        put_u8(item, context.id);
+        for (int i = 0; i < 3; ++i) put_u8(item, 0);
+        put_item(item, 0x30, context.abstract_syntax);
+        for (const std::string& syntax : context.transfer_syntaxes) put_item(item, 0x40, syntax);
+        put_u8(body, 0x20);
+        put_u8(body, 0);
+        put_u16(body, item.size());
+        put_bytes(body, item);
+    }
+    put_user_information(body, request.max_pdu, request.roles);
+    return pdu(PduType::AssociateRequest, body);
+}
+
+Result<AssociateAccept> parse_associate_accept(std::span<const std::byte> body) {
+    constexpr std::size_t kFixed = 68;
+    if (body.size() < kFixed) return reject_error("the answer to the association request is cut off");
+    Reader reader(body.subspan(kFixed));
+    AssociateAccept accept;
+    while (reader.left() > 0) {
+        auto item = next_item(reader);
+        if (!item) return std::move(item).error();
+        if (item->type == 0x50) {
+            if (auto read = parse_user_information(item->body, accept); !read) return std::move(read).error();
+        }
+        if (item->type != 0x21) continue;
+        if (item->body.size() < 4) return reject_error("a presentation context is cut off");
+        if (accept.contexts.size() == 128) return reject_error("too many presentation contexts");
+        Reader inner(item->body);
+        AnsweredContext context;
+        context.id = inner.u8();
+        inner.u8();
+        const std::uint8_t result = inner.u8();
+        context.result = result > 4 ? ContextResult::NoReason : static_cast<ContextResult>(result);
+        inner.u8();
+        while (inner.left() > 0) {  // not significant when it was not accepted
+            auto syntax = next_item(inner);
+            if (!syntax) return std::move(syntax).error();
+            if (syntax->type == 0x40 && syntax->body.size() <= kMaxUidBytes + 1)
+                context.transfer_syntax = uid_of(syntax->body);
+        }
+        accept.contexts.push_back(std::move(context));
+    }
+    return accept;
 }
 
 std::vector<std::byte> write_associate_reject(Rejection rejection) {
@@ -260,6 +359,7 @@ std::vector<std::byte> write_abort(std::uint8_t source, AbortReason reason) {
     return four_bytes(PduType::Abort, 0, source, static_cast<unsigned>(reason));
 }
 
+std::vector<std::byte> write_release_request() { return four_bytes(PduType::ReleaseRequest, 0, 0, 0); }
 std::vector<std::byte> write_release_response() { return four_bytes(PduType::ReleaseResponse, 0, 0, 0); }
 
 Result<std::vector<DataValue>> parse_data_values(std::span<const std::byte> body) {

@@ -48,6 +48,14 @@ struct ProposedContext {
 enum class UserIdentity : std::uint8_t { None, Username, UsernameAndPasscode, Kerberos, Saml, Jwt, Unknown };
 std::string_view to_string(UserIdentity identity);
 
+/// SCP/SCU Role Selection (PS3.7 D.3.3.4) for one SOP class: which roles the requestor wants, or may take.
+struct RoleSelection {
+    std::string sop_class_uid;
+    bool scu = true;
+    bool scp = false;
+    bool operator==(const RoleSelection&) const = default;
+};
+
 struct AssociateRequest {
     std::uint16_t protocol_version = 0;
     std::string called_ae_title;    ///< without leading and trailing spaces
@@ -55,7 +63,8 @@ struct AssociateRequest {
     std::vector<std::byte> echoed;  ///< bytes 11 to 74 of the PDU, which the answer repeats (PS3.8 Table 9-17)
     std::string application_context;
     std::vector<ProposedContext> contexts;
-    std::uint32_t max_pdu = 0;  ///< 0: no limit
+    std::vector<RoleSelection> roles;  ///< none for a class: its requestor is SCU
+    std::uint32_t max_pdu = 0;         ///< 0: no limit
     std::string implementation_class_uid;
     std::string implementation_version;
     UserIdentity user_identity = UserIdentity::None;
@@ -64,7 +73,13 @@ struct AssociateRequest {
 /// @param body  the PDU without its 6-byte header
 Result<AssociateRequest> parse_associate_request(std::span<const std::byte> body);
 
-enum class ContextResult : std::uint8_t { Accepted = 0, UnknownAbstractSyntax = 3, UnknownTransferSyntax = 4 };
+enum class ContextResult : std::uint8_t {
+    Accepted = 0,
+    UserRejection = 1,
+    NoReason = 2,
+    UnknownAbstractSyntax = 3,
+    UnknownTransferSyntax = 4,
+};
 
 struct AnsweredContext {
     std::uint8_t id = 0;
@@ -73,8 +88,22 @@ struct AnsweredContext {
     std::string transfer_syntax;  ///< the one accepted; not significant otherwise
 };
 
+/// @param roles  what is granted of the roles that were asked for
 std::vector<std::byte> write_associate_accept(const AssociateRequest& request,
-                                              std::span<const AnsweredContext> contexts, std::uint32_t max_pdu);
+                                              std::span<const AnsweredContext> contexts, std::uint32_t max_pdu,
+                                              std::span<const RoleSelection> roles = {});
+
+// --- the requestor's side
+/// `echoed` of the request is not used: the titles are written. The implementation is ours.
+std::vector<std::byte> write_associate_request(const AssociateRequest& request);
+
+struct AssociateAccept {
+    std::vector<AnsweredContext> contexts;  ///< without their abstract syntaxes: the answer does not repeat them
+    std::vector<RoleSelection> roles;
+    std::uint32_t max_pdu = 0;  ///< 0: no limit
+};
+/// @param body  the PDU without its 6-byte header
+Result<AssociateAccept> parse_associate_accept(std::span<const std::byte> body);
 
 /// The numbers of PS3.8 Table 9-21.
 struct Rejection {
@@ -99,6 +128,7 @@ enum class AbortReason : std::uint8_t {
     InvalidParameter = 6,
 };
 std::vector<std::byte> write_abort(std::uint8_t source, AbortReason reason);
+std::vector<std::byte> write_release_request();
 std::vector<std::byte> write_release_response();
 
 /// One presentation data value of a P-DATA-TF PDU; `bytes` points into the PDU.

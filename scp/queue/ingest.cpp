@@ -41,7 +41,7 @@ std::optional<Ingested> known_file(State& state, const ReceivedInstance& instanc
     if (row.text(1) != instance.sop_instance_uid || row.text(2) != instance.sha256) {
         throw Failure{bug_error("the file name " + instance.file + " is taken by another instance")};
     }
-    return Ingested{row.integer(0) ? IngestOutcome::Conflict : IngestOutcome::Stored, row.text(3), instance.file};
+    return Ingested{row.integer(0) ? IngestOutcome::Conflict : IngestOutcome::Stored, row.text(3), instance.file, true};
 }
 
 /// The outcome when the same content is held in another file; `conflict` becomes true when the UID is taken.
@@ -53,7 +53,7 @@ std::optional<Ingested> known_content(State& state, const ReceivedInstance& inst
             instance.sop_instance_uid);
         conflict = first.next();
         if (conflict && first.text(0) == instance.sha256 && first.text(2) == instance.study_instance_uid) {
-            return Ingested{IngestOutcome::Duplicate, first.text(3), first.text(1)};
+            return Ingested{IngestOutcome::Duplicate, first.text(3), first.text(1), true};
         }
     }
     if (!conflict) return std::nullopt;
@@ -62,7 +62,7 @@ std::optional<Ingested> known_content(State& state, const ReceivedInstance& inst
         "WHERE i.sop_instance_uid = ? AND i.sha256 = ? AND s.study_instance_uid = ? AND i.conflict = 1",
         instance.sop_instance_uid, instance.sha256, instance.study_instance_uid);
     if (!beside.next()) return std::nullopt;
-    return Ingested{IngestOutcome::Duplicate, beside.text(1), beside.text(0)};
+    return Ingested{IngestOutcome::Duplicate, beside.text(1), beside.text(0), true};
 }
 
 StudyRef find_or_make_study(State& state, const ReceivedInstance& instance) {
@@ -125,6 +125,7 @@ void begin_revision(State& state, std::int64_t study, int old_revision, int late
         state.now(), study, old_revision);
     const std::int64_t withdrawn = state.run(
         "UPDATE outbox SET state = 'withdrawn' WHERE study_id = ? AND state IN ('waiting', 'set_aside')", study);
+    state.run("UPDATE outbox SET commitment = 'none' WHERE study_id = ? AND commitment IN ('wanted', 'asked')", study);
     state.run("UPDATE studies SET revision = revision + 1, last_error = '', outcome = '' WHERE id = ?", study);
     state.set_state(study, StudyState::Receiving);
     state.event(

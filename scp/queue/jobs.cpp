@@ -81,8 +81,8 @@ std::vector<InstanceRow> usable_instances(State& state, std::int64_t study) {
 std::vector<OutputFile> outputs_to_replace(State& state, std::int64_t study, int revision) {
     Query row = state.query(
         "SELECT o.kind, o.sop_class_uid, o.sop_instance_uid, o.file FROM outputs o WHERE o.study_id = ?1 AND "
-        "o.revision = (SELECT max(revision) FROM outbox WHERE study_id = ?1 AND revision < ?2 AND state = 'sent') AND "
-        "EXISTS (SELECT 1 FROM outbox b WHERE b.output_id = o.id AND b.state = 'sent') ORDER BY o.id",
+        "o.revision = (SELECT max(revision) FROM outbox WHERE study_id = ?1 AND revision < ?2 AND sent_at IS NOT NULL) "
+        "AND EXISTS (SELECT 1 FROM outbox b WHERE b.output_id = o.id AND b.sent_at IS NOT NULL) ORDER BY o.id",
         study, revision);
     std::vector<OutputFile> out;
     while (row.next()) out.push_back({row.text(0), row.text(1), row.text(2), row.text(3)});
@@ -112,8 +112,8 @@ void put_into_outbox(State& state, const JobRef& job, int revision, std::int64_t
     state.run(
         "INSERT INTO outbox (output_id, study_id, revision, destination, state, made_at, not_before) "
         "VALUES (?1, ?2, ?3, ?4, 'waiting', ?5, ?5) ON CONFLICT (output_id, destination) DO UPDATE SET "
-        "state = 'waiting', attempt = 0, silent = 0, made_at = ?5, not_before = ?5 "
-        "WHERE state IN ('set_aside', 'withdrawn')",
+        "state = 'waiting', attempt = 0, silent = 0, made_at = ?5, not_before = ?5, commitment = 'none', "
+        "commit_attempt = 0, commit_due = 0 WHERE state IN ('set_aside', 'withdrawn')",
         output, job.study, revision, to, state.now());
 }
 
@@ -193,8 +193,8 @@ Result<bool> Queue::finish_study(const ClaimedStudy& claim, const JobOutcome& ou
         state.run("UPDATE studies SET last_error = '', outcome = ? WHERE id = ?", summary, job->study);
         // A run that was repeated after all its outputs had been sent has nothing left to send.
         const bool to_send = state.number(0,
-                                          "SELECT count(*) FROM outbox WHERE study_id = ? AND revision = ? AND state "
-                                          "IN ('waiting', 'sending')",
+                                          "SELECT count(*) FROM outbox WHERE study_id = ? AND revision = ? AND (state "
+                                          "IN ('waiting', 'sending') OR commitment IN ('wanted', 'asked'))",
                                           job->study, claim.revision) > 0;
         state.set_state(job->study, to_send ? StudyState::Sending : StudyState::Done);
         state.event(job->study, to_send ? "sending" : "done", summary);

@@ -35,31 +35,6 @@ void end_lease(State& state, std::int64_t row, std::string_view new_state) {
     state.run("UPDATE outbox SET state = ?, lease_token = NULL, lease_until = NULL WHERE id = ?", new_state, row);
 }
 
-/// When nothing of the study's revision is on its way any more, the study is done, or set aside if something failed.
-void settle_study(State& state, std::int64_t study) {
-    int open = 0;
-    int aside = 0;
-    {
-        Query row = state.query(
-            "SELECT total(b.state IN ('waiting', 'sending')), total(b.state = 'set_aside') FROM outbox b "
-            "JOIN studies s ON s.id = b.study_id "
-            "WHERE s.id = ? AND s.state = 'sending' AND b.revision = s.revision HAVING count(*) > 0",
-            study);
-        if (!row.next()) return;
-        open = row.small(0);
-        aside = row.small(1);
-    }
-    if (open > 0) return;
-    if (aside > 0) {
-        state.set_state(study, StudyState::SetAside);
-        state.event(study, "set_aside",
-                    fmt::format("{} {} could not be sent", aside, aside == 1 ? "output" : "outputs"));
-    } else {
-        state.set_state(study, StudyState::Done);
-        state.event(study, "done", "every output is sent");
-    }
-}
-
 /// Ends a try for good: the row waits no more. An outdated output is withdrawn, for there is no use in sending it.
 void set_output_aside(State& state, const SendRef& send, const std::string& reason) {
     end_lease(state, send.row, send.outdated ? "withdrawn" : "set_aside");
@@ -107,6 +82,33 @@ std::optional<DueOutput> next_due(State& state, const std::string& destination) 
 
 }  // namespace
 
+void settle_study(Queue::State& state, std::int64_t study) {
+    int open = 0;
+    int aside = 0;
+    int committed = 0;
+    {
+        Query row = state.query(
+            "SELECT total(b.state IN ('waiting', 'sending') OR b.commitment IN ('wanted', 'asked')), "
+            "total(b.state = 'set_aside'), total(b.commitment = 'committed') FROM outbox b "
+            "JOIN studies s ON s.id = b.study_id "
+            "WHERE s.id = ? AND s.state = 'sending' AND b.revision = s.revision HAVING count(*) > 0",
+            study);
+        if (!row.next()) return;
+        open = row.small(0);
+        aside = row.small(1);
+        committed = row.small(2);
+    }
+    if (open > 0) return;
+    if (aside > 0) {
+        state.set_state(study, StudyState::SetAside);
+        state.event(study, "set_aside",
+                    fmt::format("{} {} could not be delivered", aside, aside == 1 ? "output" : "outputs"));
+    } else {
+        state.set_state(study, StudyState::Done);
+        state.event(study, "done", committed > 0 ? "every output is sent and kept" : "every output is sent");
+    }
+}
+
 Result<std::optional<ClaimedOutput>> Queue::claim_output(const std::string& worker, Milliseconds lease,
                                                          const std::string& destination) {
     State& state = *state_;
@@ -144,14 +146,18 @@ Result<bool> Queue::renew_output(const ClaimedOutput& claim, Milliseconds lease)
     });
 }
 
-Result<bool> Queue::output_sent(const ClaimedOutput& claim, const std::string& note) {
+Result<bool> Queue::output_sent(const ClaimedOutput& claim, const std::string& note, bool commit) {
     State& state = *state_;
     return state.change("noting that an output of study " + claim.study_key + " is sent", [&] {
         const auto send = held(state, claim);
         if (!send) return false;
         end_lease(state, send->row, "sent");
-        state.run("UPDATE outbox SET sent_at = ?, note = ?, last_error = '' WHERE id = ?", state.now(), note,
-                  send->row);
+        // commit_attempt goes on from the former sending: a destination that says "not here" again and again is asked
+        // at growing pauses.
+        state.run(
+            "UPDATE outbox SET sent_at = ?1, note = ?2, last_error = '', commitment = ?3, committed_at = NULL, "
+            "commit_due = ?1 WHERE id = ?4",
+            state.now(), note, commit && !send->outdated ? "wanted" : "none", send->row);
         state.event(send->study, "output_sent", note.empty() ? send->name : fmt::format("{}: {}", send->name, note));
         settle_study(state, send->study);
         return true;

@@ -32,6 +32,7 @@
 #include "conf/base/result.h"
 #include "conf/base/sqlite.h"
 #include "conf/base/time.h"
+#include "scp/queue/commitment.h"
 
 namespace cardionode {
 
@@ -65,6 +66,8 @@ struct Ingested {
     IngestOutcome outcome = IngestOutcome::Stored;
     std::string study_key;
     std::string file;  ///< that holds this content for the queue, relative to the spool folder
+    /// The content was there before: sent again, or the call is repeated after a crash. For counting.
+    bool held_before = false;
 };
 
 enum class StudyState { Receiving, Ready, Processing, Sending, Done, SetAside };
@@ -138,7 +141,8 @@ struct StudyRow {
     std::string last_error;  ///< for people; empty: none
     std::string outcome;     ///< one line for people: "7 of 7 landmarks, 5 outputs" or the reason of a refusal
     int outputs_total = 0;
-    int outputs_sent = 0;
+    int outputs_sent = 0;         ///< and accepted; of these:
+    int outputs_uncommitted = 0;  ///< the destination has not said yet that it keeps them
     int outputs_set_aside = 0;
 };
 
@@ -160,6 +164,7 @@ struct OutputRow {
     std::optional<Moment> sent_at;
     std::string last_error;  ///< for people; empty: none
     std::string note;        ///< what the destination said beside success
+    std::string commitment;  ///< of one that is sent: none | wanted | asked | committed | not_offered
 };
 
 struct DestinationStatus {
@@ -170,6 +175,7 @@ struct DestinationStatus {
     std::optional<Moment> next_try = std::nullopt;
     std::optional<Moment> last_sent = std::nullopt;
     std::string last_error = {};  ///< of an output that waits or was set aside
+    int uncommitted = 0;          ///< of the sent ones: to be committed yet
 };
 
 struct QueueStatus {
@@ -185,6 +191,24 @@ struct QueueStatus {
     int schema_version = 0;
 };
 
+/// Depth and age for monitoring.
+struct QueueDepths {
+    struct Studies {
+        StudyState state = StudyState::Receiving;
+        int number = 0;
+        std::optional<Moment> oldest = std::nullopt;  ///< since when the longest has been in this state
+    };
+    struct Outputs {
+        std::string destination;
+        std::string state;  ///< of the outbox, see schema.sql
+        int number = 0;
+        int tried = 0;       ///< of these, tried at least once
+        Moment oldest = {};  ///< made or requeued
+    };
+    std::vector<Studies> studies;  ///< every state
+    std::vector<Outputs> outputs;
+};
+
 /// Part of a claim's outcome that stays with the study for the operator.
 struct JobOutcome {
     std::string summary;      ///< one line for people
@@ -197,6 +221,7 @@ enum class FileRoot { Spool, Work };
 struct RemovedStudy {
     int instances = 0;  ///< conflicts too
     std::int64_t bytes = 0;
+    std::string study_instance_uid = {};
 };
 
 struct QueueOptions {
@@ -273,9 +298,46 @@ public:
                                                       const std::string& destination = {});
     Result<bool> renew_output(const ClaimedOutput& claim, Milliseconds lease);
     /// The last output of a study makes the study done. @param note for people: a warning status, "already there"
-    Result<bool> output_sent(const ClaimedOutput& claim, const std::string& note);
+    /// @param commit  the destination shall be asked to commit it: not done before that
+    Result<bool> output_sent(const ClaimedOutput& claim, const std::string& note, bool commit = false);
     Result<bool> output_failed(const ClaimedOutput& claim, const Error& error, const RetryPolicy& policy);
     Result<bool> release_output(const ClaimedOutput& claim);
+
+    // --- storage commitment by a destination (commitment.cpp; see schema.sql)
+    /// Notes a request for the outputs of the study whose turn it is: all of them sent, none asked for or the wait for
+    /// the answer over. none: nothing is due.
+    /// @param transaction_uid  never used before; @param ae_title  of the destination, which alone may answer
+    /// @param wait     how long the answer may take; @param policy  of asking again (max_attempts is not used)
+    Result<std::optional<CommitmentAsk>> ask_commitment(const std::string& destination, const std::string& ae_title,
+                                                        const std::string& transaction_uid, Milliseconds wait,
+                                                        const RetryPolicy& policy);
+    /// The request did not reach the destination, or was refused. Retry: asked again after a pause, set aside after
+    /// give_up_after; anything else: set aside.
+    Result<void> commitment_not_asked(const CommitmentAsk& ask, const Error& error);
+    /// The destination does not have the service, and that is all right: sent is enough.
+    Result<void> commitment_not_offered(const CommitmentAsk& ask, const std::string& why);
+    /// The last output that is committed makes the study done. Outputs that the destination does not have are sent
+    /// again, under the same UIDs; what else failed, or was left out, is asked again after a pause.
+    Result<AnswerOutcome> commitment_answered(const std::string& ae_title, const CommitmentAnswer& answer);
+    /// Commitment was switched off for this destination: what waits for it is done.
+    Result<void> commitment_not_wanted(const std::string& destination);
+
+    // --- storage commitment for scanners (commitment_owed.cpp)
+    /// Stores a request, held by the caller for `lease`. The same request again is the same row, owed once more when it
+    /// was reported before. Retry: too many are open.
+    Result<OwedCommitment> owe_commitment(const CommitmentRequest& request, Milliseconds lease);
+    /// One that nobody holds and that is due.
+    Result<std::optional<OwedCommitment>> claim_owed_commitment(Milliseconds lease);
+    /// false: lost to somebody else.
+    Result<bool> hold_owed_commitment(const OwedCommitment& owed, Milliseconds lease);
+    /// Gives it back without counting a try: due at once.
+    Result<bool> release_owed_commitment(const OwedCommitment& owed);
+    Result<bool> commitment_reported(const OwedCommitment& owed);
+    /// Due again after the policy's pause; given up after give_up_after (since the request). @return false: lost
+    Result<bool> commitment_not_reported(const OwedCommitment& owed, const Error& error, const RetryPolicy& policy);
+    /// The same references, each with reason 0 (stored), 0x0112 (no such instance) or 0x0119 (there, but of another
+    /// SOP class). Only what the queue knows counts as stored.
+    Result<std::vector<InstanceReference>> check_stored(std::span<const InstanceReference> references);
 
     // --- both
     /// At the start of the only process that works under this name: whatever a former process of that name held can be
@@ -284,6 +346,7 @@ public:
 
     // --- operator
     Result<QueueStatus> status();
+    Result<QueueDepths> depths();
     Result<std::vector<StudyRow>> studies(int newest = 100);
     Result<std::optional<StudyRow>> study(const std::string& study_key);
     Result<std::vector<InstanceRow>> instances_of(const std::string& study_key);

@@ -14,16 +14,20 @@ using State = Queue::State;
     "SELECT s.key, s.state, s.revision, (SELECT count(*) FROM series e WHERE e.study_id = s.id), s.instances, "       \
     "s.conflicts, s.bytes, s.first_received, s.last_received, s.calling_ae_title, coalesce(j.attempt, 0), "           \
     "CASE s.state WHEN 'ready' THEN CASE WHEN j.attempt > 0 THEN j.not_before END WHEN 'sending' THEN (SELECT "       \
-    "min(not_before) FROM outbox b WHERE b.study_id = s.id AND b.revision = s.revision AND b.state = 'waiting' AND "  \
-    "b.attempt > 0) END, "                                                                                            \
+    "min(CASE b.state WHEN 'waiting' THEN b.not_before ELSE b.commit_due END) FROM outbox b WHERE b.study_id = s.id " \
+    "AND b.revision = s.revision AND ((b.state = 'waiting' AND b.attempt > 0) OR (b.commitment = 'wanted' AND "       \
+    "b.commit_attempt > 0))) END, "                                                                                   \
     "CASE WHEN s.last_error <> '' THEN s.last_error ELSE coalesce((SELECT o.kind || ' to ' || b.destination || ': ' " \
     "|| b.last_error FROM outbox b JOIN outputs o ON o.id = b.output_id WHERE b.study_id = s.id AND b.revision = "    \
-    "s.revision AND b.state <> 'sent' AND b.last_error <> '' ORDER BY b.not_before DESC, b.id LIMIT 1), '') END, "    \
+    "s.revision AND (b.state <> 'sent' OR b.commitment IN ('wanted', 'asked')) AND b.last_error <> '' ORDER BY "      \
+    "b.not_before DESC, b.id LIMIT 1), '') END, "                                                                     \
     "s.outcome, "                                                                                                     \
     "(SELECT count(*) FROM outbox b WHERE b.study_id = s.id AND b.revision = s.revision), "                           \
     "(SELECT count(*) FROM outbox b WHERE b.study_id = s.id AND b.revision = s.revision AND b.state = 'sent'), "      \
     "(SELECT count(*) FROM outbox b WHERE b.study_id = s.id AND b.revision = s.revision AND b.state = 'set_aside') "  \
-    ", s.study_instance_uid FROM studies s LEFT JOIN jobs j ON j.study_id = s.id AND j.revision = s.revision "
+    ", s.study_instance_uid, (SELECT count(*) FROM outbox b WHERE b.study_id = s.id AND b.revision = s.revision AND " \
+    "b.commitment IN ('wanted', 'asked')) FROM studies s LEFT JOIN jobs j ON j.study_id = s.id AND j.revision = "     \
+    "s.revision "
 
 StudyRow read_study(const Query& row) {
     StudyRow study;
@@ -45,6 +49,7 @@ StudyRow read_study(const Query& row) {
     study.outputs_sent = row.small(15);
     study.outputs_set_aside = row.small(16);
     study.study_instance_uid = row.text(17);
+    study.outputs_uncommitted = row.small(18);
     return study;
 }
 
@@ -52,13 +57,14 @@ std::vector<DestinationStatus> destinations_of(State& state) {
     Query row = state.query(
         "SELECT b.destination, total(b.state IN ('waiting', 'sending')), total(b.state = 'sent'), "
         "total(b.state = 'set_aside'), min(CASE WHEN b.state = 'waiting' THEN b.not_before END), max(b.sent_at), "
-        "coalesce((SELECT e.last_error FROM outbox e WHERE e.destination = b.destination AND e.state IN ('waiting', "
-        "'sending', 'set_aside') AND e.last_error <> '' ORDER BY e.not_before DESC LIMIT 1), '') "
+        "coalesce((SELECT e.last_error FROM outbox e WHERE e.destination = b.destination AND (e.state IN ('waiting', "
+        "'sending', 'set_aside') OR e.commitment IN ('wanted', 'asked')) AND e.last_error <> '' ORDER BY e.not_before "
+        "DESC LIMIT 1), ''), total(b.commitment IN ('wanted', 'asked')) "
         "FROM outbox b GROUP BY b.destination ORDER BY b.destination");
     std::vector<DestinationStatus> out;
     while (row.next()) {
         out.push_back({row.text(0), row.small(1), row.small(2), row.small(3), row.optional_moment(4),
-                       row.optional_moment(5), row.text(6)});
+                       row.optional_moment(5), row.text(6), row.small(7)});
     }
     return out;
 }
@@ -138,7 +144,7 @@ Result<std::vector<OutputRow>> Queue::outputs_of(const std::string& study_key) {
             "SELECT o.revision, o.kind, o.sop_class_uid, o.sop_instance_uid, o.file, coalesce(b.destination, ''), "
             "coalesce(b.state, 'kept'), coalesce(b.attempt, 0), "
             "CASE WHEN b.state = 'waiting' AND b.attempt > 0 THEN b.not_before END, b.sent_at, "
-            "coalesce(b.last_error, ''), coalesce(b.note, '') "
+            "coalesce(b.last_error, ''), coalesce(b.note, ''), coalesce(b.commitment, 'none') "
             "FROM outputs o LEFT JOIN outbox b ON b.output_id = o.id WHERE o.study_id = ? ORDER BY o.id, b.id",
             state.study_row(study_key));
         std::vector<OutputRow> out;
@@ -151,7 +157,8 @@ Result<std::vector<OutputRow>> Queue::outputs_of(const std::string& study_key) {
                            row.optional_moment(8),
                            row.optional_moment(9),
                            row.text(10),
-                           row.text(11)});
+                           row.text(11),
+                           row.text(12)});
         }
         return out;
     });
@@ -203,10 +210,12 @@ Result<void> Queue::retry(const std::string& study_key) {
         if (job_state.empty()) refuse("none of its instances can be used");
         if (job_state == "done") {
             const auto requeued = state.run(
-                "UPDATE outbox SET state = 'waiting', attempt = 0, silent = 0, made_at = ?1, not_before = ?1 "
-                "WHERE study_id = ?2 AND state IN ('waiting', 'set_aside') AND "
+                "UPDATE outbox SET state = 'waiting', attempt = 0, silent = 0, made_at = ?1, not_before = ?1, "
+                "commitment = 'none', commit_attempt = 0, commit_due = 0 WHERE study_id = ?2 AND state IN ('waiting', "
+                "'set_aside') AND "
                 "revision = (SELECT revision FROM studies WHERE id = ?2)",
                 now, study);
+            state.run("UPDATE outbox SET commit_due = ?1 WHERE study_id = ?2 AND commitment = 'wanted'", now, study);
             state.set_state(study, StudyState::Sending);
             state.event(
                 study, "retry",

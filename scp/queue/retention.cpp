@@ -14,8 +14,8 @@ Result<std::vector<std::string>> Queue::finished_studies(Milliseconds at_least, 
         std::vector<std::string> keys;
         Query row = state.query(
             "SELECT s.key FROM studies s WHERE s.state = 'done' AND s.state_since <= ? AND NOT EXISTS (SELECT 1 FROM "
-            "outbox b WHERE b.study_id = s.id AND b.state IN ('waiting', 'sending')) ORDER BY s.state_since, s.id "
-            "LIMIT ?",
+            "outbox b WHERE b.study_id = s.id AND (b.state IN ('waiting', 'sending') OR b.commitment IN ('wanted', "
+            "'asked'))) ORDER BY s.state_since, s.id LIMIT ?",
             state.now() - at_least.count(), most);
         while (row.next()) keys.push_back(row.text(0));
         return keys;
@@ -29,12 +29,13 @@ Result<std::optional<RemovedStudy>> Queue::remove_study(const std::string& study
         std::int64_t study = 0;
         {
             Query row = state.query(
-                "SELECT s.id, s.instances + s.conflicts, s.bytes FROM studies s WHERE s.key = ? AND s.state = 'done' "
-                "AND NOT EXISTS (SELECT 1 FROM outbox b WHERE b.study_id = s.id AND b.state IN ('waiting', 'sending'))",
+                "SELECT s.id, s.instances + s.conflicts, s.bytes, s.study_instance_uid FROM studies s WHERE s.key = ? "
+                "AND s.state = 'done' AND NOT EXISTS (SELECT 1 FROM outbox b WHERE b.study_id = s.id AND (b.state IN "
+                "('waiting', 'sending') OR b.commitment IN ('wanted', 'asked')))",
                 study_key);
             if (!row.next()) return std::nullopt;
             study = row.integer(0);
-            removed = {row.small(1), row.integer(2)};
+            removed = {row.small(1), row.integer(2), row.text(3)};
         }
         state.run("INSERT OR IGNORE INTO removals SELECT 'spool', file FROM instances WHERE study_id = ?", study);
         state.run("INSERT OR IGNORE INTO removals SELECT 'work', file FROM outputs WHERE study_id = ?", study);

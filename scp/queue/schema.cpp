@@ -11,6 +11,28 @@ constexpr Migration kMigrations[] = {
     {2,
      "CREATE TABLE removals (root TEXT NOT NULL CHECK (root IN ('spool', 'work')), file TEXT NOT NULL, "
      "PRIMARY KEY (root, file)) WITHOUT ROWID;"},
+    {3,
+     "ALTER TABLE outbox ADD COLUMN commitment TEXT NOT NULL DEFAULT 'none' CHECK (commitment IN ('none', 'wanted', "
+     "'asked', 'committed', 'not_offered'));"
+     "ALTER TABLE outbox ADD COLUMN commit_attempt INTEGER NOT NULL DEFAULT 0;"
+     "ALTER TABLE outbox ADD COLUMN commit_due INTEGER NOT NULL DEFAULT 0;"
+     "ALTER TABLE outbox ADD COLUMN transaction_uid TEXT NOT NULL DEFAULT '';"
+     "ALTER TABLE outbox ADD COLUMN committed_at INTEGER;"
+     "CREATE INDEX outbox_uncommitted ON outbox (destination, commit_due) WHERE commitment IN ('wanted', 'asked');"
+     "CREATE TABLE commitments_asked (transaction_uid TEXT NOT NULL PRIMARY KEY, destination TEXT NOT NULL, "
+     "ae_title TEXT NOT NULL, study_id INTEGER NOT NULL REFERENCES studies (id) ON DELETE CASCADE, "
+     "asked_at INTEGER NOT NULL, answered_at INTEGER, retry_first_ms INTEGER NOT NULL, "
+     "retry_longest_ms INTEGER NOT NULL, give_up_ms INTEGER NOT NULL);"
+     "CREATE INDEX commitments_asked_of_study ON commitments_asked (study_id);"
+     "CREATE TABLE commitments_owed (id INTEGER PRIMARY KEY AUTOINCREMENT, calling_ae_title TEXT NOT NULL, "
+     "called_ae_title TEXT NOT NULL, transaction_uid TEXT NOT NULL, "
+     "duplicate INTEGER NOT NULL DEFAULT 0 CHECK (duplicate IN (0, 1)), reference_lines TEXT NOT NULL, "
+     "state TEXT NOT NULL CHECK (state IN ('waiting', 'reported', 'given_up')), attempt INTEGER NOT NULL DEFAULT 0, "
+     "asked_at INTEGER NOT NULL, not_before INTEGER NOT NULL, lease_token TEXT NOT NULL DEFAULT '', "
+     "ended_at INTEGER, last_error TEXT NOT NULL DEFAULT '');"
+     "CREATE UNIQUE INDEX commitments_owed_once ON commitments_owed (calling_ae_title, transaction_uid) "
+     "WHERE duplicate = 0;"
+     "CREATE INDEX commitments_owed_waiting ON commitments_owed (not_before) WHERE state = 'waiting';"},
 };
 
 Error newer(int found, int known) {
@@ -44,7 +66,7 @@ Result<std::int64_t> number(Database& database, std::string_view sql) {
 }  // namespace
 
 const Schema& queue_schema() {
-    static const Schema schema{.newest = 2, .oldest = 1, .fresh = kQueueSchemaSql, .migrations = kMigrations};
+    static const Schema schema{.newest = 3, .oldest = 1, .fresh = kQueueSchemaSql, .migrations = kMigrations};
     return schema;
 }
 

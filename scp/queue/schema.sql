@@ -1,4 +1,4 @@
--- The queue of one node: schema version 2. What stands here is compiled into the program; a new file gets it as it is,
+-- The queue of one node: schema version 3. What stands here is compiled into the program; a new file gets it as it is,
 -- an older file is brought to the same shape by the migrations in schema.cpp.
 --
 -- Moments are whole milliseconds since 1970-01-01T00:00:00Z. There is no patient data in this file: no name, no ID, no
@@ -8,15 +8,15 @@
 -- The states of a study
 -- =====================
 --
---              quiet,                                                     last output
---              or forced          claim               finish              sent
+--              quiet,                                                     last output sent, and
+--              or forced          claim               finish              committed where asked
 --   receiving ----------> ready ---------> processing ---------> sending ------------> done
 --       |                   ^               |   |   |               |                    ^
 --       |                   +---------------+   |   +---------------|--------------------+
 --       |                   lease ran out,      |                   |     nothing to send
 --       |                   try failed          |                   |
---       | no instance                           | cannot work,      | cannot be sent
---       | can be used                           | tried too often   |
+--       | no instance                           | cannot work,      | cannot be sent,
+--       | can be used                           | tried too often   | is not committed
 --       v                                       v                   v
 --       +----------------------------------> set_aside <------------+
 --
@@ -32,11 +32,13 @@
 -- ready       Waits for a worker, or for the end of a pause after a failed try (jobs.not_before).
 -- processing  A worker holds the job by a lease. It repeats "I am here" (lease_until moves on). When it stops, another
 --             one takes the job; the old one's token no longer fits, so nothing that it says later is stored.
--- sending     The result is stored and each output waits in the outbox for each destination.
--- done        Every output reached every destination, or there was none to reach.
+-- sending     The result is stored and each output waits in the outbox for each destination; then, where the
+--             destination offers it, for the destination's word that it keeps the output (storage commitment).
+-- done        Every output reached every destination and is committed there where that is offered, or there was no
+--             destination to reach.
 -- set_aside   The dead letter: a person must look. `cardionode show` says why, `cardionode retry` tries again.
---             With several outputs the study keeps sending until each is sent or set aside, and only then stands here:
---             one blocked output or destination delays no other.
+--             With several outputs the study keeps sending until each is delivered or set aside, and only then stands
+--             here: one blocked output or destination delays no other.
 --
 -- A late image (a new instance after `receiving`)
 -- ================================================
@@ -49,6 +51,29 @@
 --     outdated output after a newer one.
 -- The new revision is told which outputs of the earlier one reached a destination (ClaimedStudy::replaces).
 --
+-- Storage commitment by a destination (we are the SCU; PS3.4 Annex J)
+-- ====================================================================
+-- outbox.commitment of a row that is sent:
+--
+--                    asked             answer: kept
+--   none    wanted ---------> asked ------------------> committed
+--             ^   |             |  |
+--             |   |             |  +-- answer: no such instance -> none, and the row waits to be sent again
+--             |   |             |
+--             +---|-------------+  no answer in time, no connection, another failure: asked again after a pause
+--                 |
+--                 +--> not_offered    the destination does not have the service, and the settings do not insist
+--
+-- A destination is asked when no output of the study's revision is on its way to it any more. The request is noted in
+-- commitments_asked before it is sent: the answer may come at once, on another association and to another process. The
+-- news that an output is kept counts from any request, a failure only from the newest. After give_up_hours, or when the
+-- destination refuses for good, the row is set_aside with the reason. Outputs of an outdated revision are not asked for.
+--
+-- Storage commitment for a scanner (we are the SCP)
+-- =================================================
+-- A request is a row of commitments_owed before it is answered. Whether instances are stored is looked up when it is
+-- reported, after the indexer has seen all that was received before. waiting -> reported | given_up.
+--
 -- Conflicts
 -- =========
 -- Of several contents under one SOP Instance UID the first stays in use. Each further one is a row with conflict = 1
@@ -58,8 +83,8 @@
 
 -- Retention
 -- =========
--- A done study is deleted when it is old enough or the disk is short of space; no other ever is. Its rows go and its
--- files enter `removals` in one transaction, then the files are removed, then their rows: cut off anywhere, the rest is
+-- A done study, so one whose outputs are committed where that is offered, is deleted when it is
+-- old enough or the disk is short of space; no other ever is. Its rows go and its files enter `removals` in one transaction, then the files are removed, then their rows: cut off anywhere, the rest is
 -- done later. Instances that are sent again afterwards make a new study.
 
 CREATE TABLE schema_version (
@@ -175,10 +200,52 @@ CREATE TABLE outbox (
     sent_at     INTEGER,
     last_error  TEXT    NOT NULL DEFAULT '',
     note        TEXT    NOT NULL DEFAULT '',
+    -- Storage commitment of a row that is sent.
+    commitment      TEXT    NOT NULL DEFAULT 'none'
+                            CHECK (commitment IN ('none', 'wanted', 'asked', 'committed', 'not_offered')),
+    commit_attempt  INTEGER NOT NULL DEFAULT 0,             -- requests so far
+    commit_due      INTEGER NOT NULL DEFAULT 0,             -- wanted: when to ask; asked: until when an answer may come
+    transaction_uid TEXT    NOT NULL DEFAULT '',            -- of the newest request
+    committed_at    INTEGER,
     UNIQUE (output_id, destination)
 );
+CREATE INDEX outbox_uncommitted ON outbox (destination, commit_due) WHERE commitment IN ('wanted', 'asked');
 CREATE INDEX outbox_waiting ON outbox (state, not_before) WHERE state IN ('waiting', 'sending');
 CREATE INDEX outbox_of_study ON outbox (study_id, revision);
+
+-- Requests for storage commitment to destinations, the newest and earlier ones. How to go on after a failure stands
+-- beside, so that whoever gets the answer needs no settings.
+CREATE TABLE commitments_asked (
+    transaction_uid TEXT    NOT NULL PRIMARY KEY,
+    destination     TEXT    NOT NULL,
+    ae_title        TEXT    NOT NULL,                       -- the destination's: only it may answer
+    study_id        INTEGER NOT NULL REFERENCES studies (id) ON DELETE CASCADE,
+    asked_at        INTEGER NOT NULL,
+    answered_at     INTEGER,
+    retry_first_ms   INTEGER NOT NULL,
+    retry_longest_ms INTEGER NOT NULL,
+    give_up_ms       INTEGER NOT NULL
+);
+CREATE INDEX commitments_asked_of_study ON commitments_asked (study_id);
+
+-- Requests of scanners. Kept for a while after the report, to know a transaction that comes again.
+CREATE TABLE commitments_owed (
+    id               INTEGER PRIMARY KEY AUTOINCREMENT,
+    calling_ae_title TEXT    NOT NULL,
+    called_ae_title  TEXT    NOT NULL,
+    transaction_uid  TEXT    NOT NULL,
+    duplicate        INTEGER NOT NULL DEFAULT 0 CHECK (duplicate IN (0, 1)),  -- of a transaction for other instances
+    reference_lines  TEXT    NOT NULL,                      -- SOP class, space, SOP instance; a line each
+    state            TEXT    NOT NULL CHECK (state IN ('waiting', 'reported', 'given_up')),
+    attempt          INTEGER NOT NULL DEFAULT 0,
+    asked_at         INTEGER NOT NULL,
+    not_before       INTEGER NOT NULL,                      -- also the end of a lease
+    lease_token      TEXT    NOT NULL DEFAULT '',
+    ended_at         INTEGER,
+    last_error       TEXT    NOT NULL DEFAULT ''
+);
+CREATE UNIQUE INDEX commitments_owed_once ON commitments_owed (calling_ae_title, transaction_uid) WHERE duplicate = 0;
+CREATE INDEX commitments_owed_waiting ON commitments_owed (not_before) WHERE state = 'waiting';
 
 -- What happened, for people. The newest 500 of a study are kept.
 CREATE TABLE events (

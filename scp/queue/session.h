@@ -149,6 +149,10 @@ private:
     std::unordered_map<std::string_view, Prepared> prepared_;
 };
 
+/// When nothing of the study's revision is on its way any more, and nothing waits to be committed, the study is done,
+/// or set aside if something failed.
+void settle_study(Queue::State& state, std::int64_t study);
+
 /// "in 45 s", "in 12 min", "in 2.5 h": when the next try comes, for an event.
 std::string next_try_in(std::int64_t pause_milliseconds);
 

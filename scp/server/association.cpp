@@ -11,6 +11,7 @@ namespace {
 
 constexpr std::chrono::milliseconds kAnswerTime{10'000};  // a peer that does not take an answer for this long is gone
 constexpr std::chrono::milliseconds kLeaveTime{1'000};    // for the peer to close after the last word
+constexpr std::chrono::milliseconds kReportLook{250};     // while a report of storage commitment is owed
 constexpr int kMaxEmptyFragments = 1000;                  // a message may not consist of nothing
 
 bool known_pdu(std::uint8_t type) { return type >= 1 && type <= 7; }
@@ -24,6 +25,7 @@ void Association::run() {
     const SteadyTime begun = std::chrono::steady_clock::now();
     if (!open()) return;
     const Ending ending = serve();
+    desk_.close();
     segment_.close();
     if (context_.instance_stored) context_.instance_stored(0);
     context_.slot->state = SlotState::Leaving;
@@ -40,7 +42,11 @@ void Association::run() {
                {"bytes", stored_bytes_},
                {"seconds", fmt::format("{:.3f}", seconds)}});
     connection_.close_after_answer(kLeaveTime);
+    if (refused_ > 0) context_.audit.record(instances_refused(peer(), self(), refused_));
 }
+
+AuditPeer Association::peer() const { return {request_.calling_ae_title, context_.peer_address}; }
+AuditPeer Association::self() const { return {context_.settings->ae_title, {}}; }
 
 void Association::refuse(const Refusal& refusal, const AssociateRequest& request) {
     context_.slot->state = SlotState::Leaving;
@@ -48,7 +54,9 @@ void Association::refuse(const Refusal& refusal, const AssociateRequest& request
                                         {"called", request.called_ae_title},
                                         {"address", context_.peer_address},
                                         {"reason", refusal.reason}});
+    context_.shared->counters.rejected(refusal.reason);
     connection_.write(write_associate_reject(refusal.rejection), kAnswerTime);
+    context_.audit.record(association_refused(peer(), context_.settings->ae_title, refusal.reason));
     connection_.close_after_answer(kLeaveTime);
 }
 
@@ -62,6 +70,7 @@ bool Association::open() {
     const ReadPdu pdu = connection_.read_pdu(context_.request_until, limit, allowed, context_.request_until);
     const auto give_up = [&](std::string_view reason) {
         context_.slot->state = SlotState::Leaving;
+        ++context_.shared->counters.connections_without_association;
         log_info("connection_without_association", {{"address", context_.peer_address}, {"reason", reason}});
     };
     if (pdu.end == ReadEnd::NotAllowed) {
@@ -100,10 +109,19 @@ bool Association::open() {
         refuse(*refusal, request_);
         return false;
     }
-    const std::vector<AnsweredContext> answers = answer_contexts(request_);
+    const AddressBytes from = address.ok() ? *address : AddressBytes{};
+    Services services;
+    services.storage = context_.rules->calling_allowed(
+        request_.calling_ae_title, from, tls ? std::string_view(tls->peer_certificate()) : std::string_view());
+    services.commitment =
+        context_.settings->storage_commitment || context_.rules->reports_allowed(request_.calling_ae_title, from);
+    desk_.open(*context_.node, context_.shared->passes, request_.calling_ae_title, request_.called_ae_title,
+               context_.settings->storage_commitment && services.storage);
+    const std::vector<AnsweredContext> answers = answer_contexts(request_, services);
     for (const AnsweredContext& answer : answers)
         if (answer.result == ContextResult::Accepted)
             contexts_[answer.id] = {answer.abstract_syntax, find_transfer_syntax(answer.transfer_syntax)};
+    ++context_.shared->counters.associations_accepted;
     log_info("association_opened", {{"calling", request_.calling_ae_title},
                                     {"called", request_.called_ae_title},
                                     {"address", context_.peer_address},
@@ -112,7 +130,8 @@ bool Association::open() {
                                     {"user_identity", to_string(request_.user_identity)},
                                     {"contexts", fmt::format("{}/{}", contexts_.size(), answers.size())}});
     return connection_.write(
-        write_associate_accept(request_, answers, static_cast<std::uint32_t>(context_.settings->max_pdu_bytes)),
+        write_associate_accept(request_, answers, static_cast<std::uint32_t>(context_.settings->max_pdu_bytes),
+                               answer_roles(request_, services)),
         kAnswerTime);
 }
 
@@ -126,17 +145,23 @@ Association::Ending Association::serve() {
     const auto longest = static_cast<std::uint32_t>(context_.settings->max_pdu_bytes);
     const SteadyTime end =
         std::chrono::steady_clock::now() + std::chrono::seconds(context_.settings->longest_association_seconds);
+    SteadyTime heard = std::chrono::steady_clock::now();
     while (true) {
         const SteadyTime now = std::chrono::steady_clock::now();
         const bool between = !message_ && !command_context_;  // a message that has begun may finish
         if (between && now >= end) return abort(AbortReason::NotSpecified, "open for too long", 0);
+        const SteadyTime until = between ? std::min(heard + silence, end) : heard + silence;
         const ReadPdu pdu = connection_.read_pdu(
-            between ? std::min(now + silence, end) : now + silence, silence,
+            between && desk_.owes() ? std::min(until, now + kReportLook) : until, silence,
             [longest](const PduHeader& header) { return known_pdu(header.type) && header.length <= longest; });
         switch (pdu.end) {
-            case ReadEnd::Pdu: break;
+            case ReadEnd::Pdu: heard = std::chrono::steady_clock::now(); break;
             case ReadEnd::Closed: return {"connection_lost", {}};
             case ReadEnd::TimedOut:
+                if (between && std::chrono::steady_clock::now() < until) {
+                    if (auto ending = send_report(heard)) return *ending;
+                    continue;
+                }
                 if (between && std::chrono::steady_clock::now() >= end) continue;
                 return abort(AbortReason::NotSpecified, "silent for too long", 0);
             case ReadEnd::Stopped: return abort(AbortReason::NotSpecified, "the receiver stops", 0);
@@ -195,13 +220,17 @@ std::optional<Association::Ending> Association::start_message() {
     const Context& context = contexts_.at(message.context_id);
     const Command& command = message.command;
     if (command.field == command_field::kCancelRequest || (command.field & command_field::kResponseBit) != 0) {
-        // Nothing of ours can be cancelled, and we asked for nothing (PS3.7 9.3.2.3).
+        // Nothing of ours can be cancelled (PS3.7 9.3.2.3), and reports of storage commitment are all we ever ask.
+        desk_.take_response(command);
         if (command.has_data_set) return abort(AbortReason::UnexpectedParameter, "data set where none belongs");
         message_.reset();
         return std::nullopt;
     }
-    const bool storage = context.abstract_syntax != kVerificationSopClass;
-    if (command.field == command_field::kStoreRequest && storage) {
+    const bool commitment = context.abstract_syntax == kStorageCommitmentClass;
+    const bool storage = !commitment && context.abstract_syntax != kVerificationSopClass;
+    if (commitment) {
+        start_commitment();
+    } else if (command.field == command_field::kStoreRequest && storage) {
         if (command.sop_class_uid != context.abstract_syntax) {
             refuse_instance(status::kClassNotSupported, "the SOP class is not that of the presentation context");
         } else if (!command.has_data_set) {
@@ -222,6 +251,28 @@ std::optional<Association::Ending> Association::start_message() {
     }
     if (command.has_data_set) return std::nullopt;
     return finish_message();
+}
+
+void Association::start_commitment() {
+    Message& message = *message_;
+    if (auto refused = desk_.refuse(message.command)) {
+        message.status = refused->status;
+        message.comment = std::move(refused->comment);
+    } else {
+        message.kept.emplace();
+    }
+}
+
+/// A report of storage commitment that the peer waits for on this association.
+std::optional<Association::Ending> Association::send_report(SteadyTime heard) {
+    const auto idle = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - heard);
+    const auto report = desk_.next_report(idle);
+    if (!report) return std::nullopt;
+    auto pdus = write_data_pdus(report->context_id, true, report->command, request_.max_pdu);
+    const auto data = write_data_pdus(report->context_id, false, report->data, request_.max_pdu);
+    pdus.insert(pdus.end(), data.begin(), data.end());
+    if (!connection_.write(pdus, kAnswerTime)) return Ending{"connection_lost", "while reporting"};
+    return std::nullopt;
 }
 
 void Association::refuse_instance(std::uint16_t status, std::string comment) {
@@ -249,6 +300,12 @@ std::optional<Association::Ending> Association::take_data(const DataValue& value
             log_error("cannot_store", {{"reason", kept.error().message}});
             refuse_instance(status::kOutOfResources, "no room");
         }
+    } else if (message.kept && message.bytes <= kMaxCommitmentBytes) {
+        message.kept->insert(message.kept->end(), value.bytes.begin(), value.bytes.end());
+    } else if (message.kept) {
+        message.kept.reset();
+        message.status = status::kResourceLimitation;
+        message.comment = "too many instances in one request";
     } else if (message.bytes > 2 * most) {
         return abort(AbortReason::InvalidParameter, "the refused data set does not end");
     }
@@ -279,6 +336,7 @@ void Association::store_instance() {
         log_error("cannot_store", {{"reason", committed.error().message}});
         return refuse_instance(status::kOutOfResources, "no room");
     }
+    context_.shared->counters.durable();
     ++stored_;
     stored_bytes_ += message.bytes;
 }
@@ -286,10 +344,17 @@ void Association::store_instance() {
 std::optional<Association::Ending> Association::finish_message() {
     const int before = stored_;
     if (message_->scanner) store_instance();
+    if (message_->kept) {
+        auto outcome = desk_.take(message_->command, message_->context_id,
+                                  contexts_.at(message_->context_id).syntax->encoding, *message_->kept);
+        message_->status = outcome.status;
+        message_->comment = std::move(outcome.comment);
+    }
     const Message message = std::move(*message_);
     message_.reset();
     if (message.status != status::kSuccess) {
         ++refused_;
+        context_.shared->counters.refused(message.status);
         log_warning("request_refused", {{"calling", request_.calling_ae_title},
                                         {"address", context_.peer_address},
                                         {"status", fmt::format("{:04X}", message.status)},
@@ -298,6 +363,7 @@ std::optional<Association::Ending> Association::finish_message() {
     const auto response = write_response(message.command, message.status, message.comment);
     const bool answered =
         connection_.write(write_data_pdus(message.context_id, true, response, request_.max_pdu), kAnswerTime);
+    if (stored_ > before && answered) context_.shared->counters.acknowledged(message.bytes);
     if (stored_ > before && context_.instance_stored) context_.instance_stored(message.bytes);
     if (!answered) return Ending{"connection_lost", "while answering"};
     return std::nullopt;

@@ -15,8 +15,10 @@
 
 #include "conf/base/files.h"
 #include "conf/base/node_settings.h"
+#include "scp/audit/trail.h"
 #include "scp/dicom/command.h"
 #include "scp/dicom/scan.h"
+#include "scp/server/commitment_desk.h"
 #include "scp/server/connection.h"
 #include "scp/server/negotiation.h"
 #include "scp/server/peer_rules.h"
@@ -27,12 +29,14 @@ namespace cardionode {
 
 struct AssociationContext {
     const ScpSettings* settings = nullptr;
+    const NodeSettings* node = nullptr;
     const PeerRules* rules = nullptr;
     Spool spool;
     SharedState* shared = nullptr;
     Slot* slot = nullptr;
     std::string peer_address;
     SteadyTime request_until{};  ///< when the A-ASSOCIATE-RQ must have come whole
+    AuditTrail audit;
     std::function<bool()> stop;  ///< true: end at the next message
     /// Called after the answer, and with 0 at the end of the association.
     std::function<void(std::uint64_t bytes)> instance_stored;
@@ -49,6 +53,7 @@ private:
         std::uint8_t context_id = 0;
         Command command;
         std::optional<DataSetScanner> scanner;
+        std::optional<std::vector<std::byte>> kept;  ///< of a request of the commitment class: its data set so far
         std::uint64_t bytes = 0;
         std::uint16_t status = status::kSuccess;
         std::string comment;
@@ -69,9 +74,13 @@ private:
     std::optional<Ending> take_command(const DataValue& value);
     std::optional<Ending> take_data(const DataValue& value);
     std::optional<Ending> start_message();
+    void start_commitment();
+    std::optional<Ending> send_report(SteadyTime heard);
     std::optional<Ending> finish_message();
     void refuse_instance(std::uint16_t status, std::string comment);
     void store_instance();
+    AuditPeer peer() const;
+    AuditPeer self() const;
     Ending abort(AbortReason reason, std::string detail, std::uint8_t source = 2);
 
     Connection connection_;
@@ -81,7 +90,8 @@ private:
     SegmentWriter segment_;
     std::vector<std::byte> command_bytes_;
     std::optional<std::uint8_t> command_context_;  ///< of a command whose last fragment has not come
-    std::optional<Message> message_;               ///< of a command whose data set has not come whole
+    CommitmentDesk desk_;
+    std::optional<Message> message_;  ///< of a command whose data set has not come whole
     int empty_fragments_ = 0;
     int stored_ = 0;
     int refused_ = 0;

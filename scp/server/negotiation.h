@@ -25,8 +25,18 @@ struct Refusal {
 std::optional<Refusal> refusal_of(const AssociateRequest& request, const PeerRules& rules,
                                   const AddressBytes& peer_address, std::string_view certificate_sha256);
 
+/// Which services a peer gets, beside Verification.
+struct Services {
+    bool storage = true;
+    bool commitment = false;  ///< Storage Commitment Push Model, in either role
+};
+
 /// One answer for each proposed context, in order: of the transfer syntaxes that we keep, the first that the peer
 /// named.
-std::vector<AnsweredContext> answer_contexts(const AssociateRequest& request);
+std::vector<AnsweredContext> answer_contexts(const AssociateRequest& request, const Services& services = {});
+
+/// PS3.7 D.3.3.4: for storage commitment both roles are granted, a scanner being its SCU and a PACS its SCP; nobody is
+/// the SCP of another class here, which needs no answer.
+std::vector<RoleSelection> answer_roles(const AssociateRequest& request, const Services& services);
 
 }  // namespace cardionode

@@ -19,8 +19,15 @@ Result<AddressBytes> parse_address(std::string_view text) {
     return config_error(fmt::format("{} is not an IP address", name));
 }
 
-Result<PeerRules> PeerRules::create(const ScpSettings& settings) {
+Result<PeerRules> PeerRules::create(const ScpSettings& settings, const std::vector<DestinationSettings>& destinations) {
     PeerRules rules;
+    for (const DestinationSettings& destination : destinations) {
+        if (destination.commitment == "off") continue;
+        Peer reporter;
+        reporter.ae_title = destination.ae_title;
+        if (auto address = parse_address(destination.host)) reporter.networks.push_back({*address, 128});
+        rules.reporters_.push_back(std::move(reporter));
+    }
     rules.own_ae_title_ = settings.ae_title;
     rules.any_called_ = settings.accept_any_called_ae;
     rules.unknown_peers_ = settings.accept_unknown_peers;
@@ -67,6 +74,16 @@ bool PeerRules::calling_allowed(std::string_view calling_ae_title, const Address
         if (peer.networks.empty() || std::ranges::any_of(peer.networks, inside)) return true;
     }
     return !named && unknown_peers_;
+}
+
+bool PeerRules::reports_allowed(std::string_view calling_ae_title, const AddressBytes& address) const {
+    return std::ranges::any_of(reporters_, [&](const Peer& peer) {
+        return peer.ae_title == calling_ae_title && (peer.networks.empty() || peer.networks.front().address == address);
+    });
+}
+
+bool PeerRules::is_peer(std::string_view calling_ae_title) const {
+    return std::ranges::any_of(peers_, [&](const Peer& peer) { return peer.ae_title == calling_ae_title; });
 }
 
 bool PeerRules::called_allowed(std::string_view called_ae_title) const {

@@ -23,10 +23,16 @@ Result<AddressBytes> parse_address(std::string_view text);
 class PeerRules {
 public:
     /// Config: an address that is none.
-    static Result<PeerRules> create(const ScpSettings& settings);
+    /// @param destinations  may report storage commitment, even where they may not store
+    static Result<PeerRules> create(const ScpSettings& settings,
+                                    const std::vector<DestinationSettings>& destinations = {});
     /// @param certificate_sha256  of the certificate that the peer proved to have; empty: none
     bool calling_allowed(std::string_view calling_ae_title, const AddressBytes& address,
                          std::string_view certificate_sha256 = {}) const;
+    /// The AE title of a destination that is asked to commit, from its address; from any, where its host is a name.
+    bool reports_allowed(std::string_view calling_ae_title, const AddressBytes& address) const;
+    /// It stands in `peers`, and may open an association only as it stands there.
+    bool is_peer(std::string_view calling_ae_title) const;
     bool called_allowed(std::string_view called_ae_title) const;
 
 private:
@@ -43,6 +49,7 @@ private:
     bool any_called_ = false;
     bool unknown_peers_ = true;
     std::vector<Peer> peers_;
+    std::vector<Peer> reporters_;
 };
 
 }  // namespace cardionode

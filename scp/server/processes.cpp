@@ -1,85 +1,26 @@
 #include "scp/server/processes.h"
 
-#include <atomic>
-#include <csignal>
+#include <algorithm>
 #include <cstdint>
 #include <exception>
+#include <optional>
 
-#include <poll.h>
-#include <sched.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "conf/base/log.h"
 #include "scp/server/association.h"
+#include "scp/server/indexing_watch.h"
+#include "scp/server/process_control.h"
 #include "scp/store/indexer.h"
 #include "scp/store/spares.h"
 
 namespace cardionode {
 namespace {
 
-std::atomic<bool> asked_to_end{false};
-
 /// A wake-up that is lost (the counter is full) is no harm: the indexer looks by itself as well.
 void wake_up(int event_fd) {
     const std::uint64_t one = 1;
     [[maybe_unused]] const ssize_t written = ::write(event_fd, &one, sizeof one);
-}
-
-/// Until woken, or the time is over. SIGUSR1 is let through only here.
-void wait_for_work(int event_fd, std::chrono::milliseconds longest) {
-    sigset_t none;
-    sigemptyset(&none);
-    const timespec time{longest.count() / 1000, longest.count() % 1000 * 1'000'000};
-    pollfd item{event_fd, POLLIN, 0};
-    if (::ppoll(&item, 1, &time, &none) <= 0) return;
-    std::uint64_t count = 0;
-    [[maybe_unused]] const ssize_t read = ::read(event_fd, &count, sizeof count);
-}
-
-/// What sched_setattr(2) takes; glibc 2.36 knows neither, and the kernel's header redefines what <sched.h> has.
-struct SchedulingWish {
-    std::uint32_t size = sizeof(SchedulingWish);
-    std::uint32_t policy = SCHED_OTHER;
-    std::uint64_t flags = 0;
-    std::int32_t nice = 0;
-    std::uint32_t priority = 0;
-    std::uint64_t runtime_ns = 0;
-    std::uint64_t deadline_ns = 0;
-    std::uint64_t period_ns = 0;
-};
-
-/// An answer waits for two wake-ups: data from the peer, and the disk. Where a program that computes (the pipeline)
-/// holds the CPU, each would wait for the next tick of 4 ms: 8 ms for an image whose work takes 0.5 ms. A short time
-/// slice is the kernel's way to say "little to do, but soon" (Linux 6.12; older ones ignore it); it gives no more CPU
-/// time than others get. A lower nice value is taken where the unit or the user allows it.
-void be_scheduled(int nice) {
-    const sched_param ordinary{};
-    (void)::sched_setscheduler(0, SCHED_OTHER, &ordinary);
-    (void)::setpriority(PRIO_PROCESS, 0, nice);
-    SchedulingWish wish;
-    wish.nice = ::getpriority(PRIO_PROCESS, 0);
-    wish.runtime_ns = 100'000;
-    (void)::syscall(SYS_sched_setattr, 0, &wish, 0U);
-}
-
-void be_prompt() {
-    if (::sched_getscheduler(0) == SCHED_OTHER) be_scheduled(-10);  // otherwise the unit chose, and better
-}
-
-/// ioprio_set(2): best effort, the lowest of its levels. <linux/ioprio.h> of later kernels is no C++ (`class` is a name
-/// in it), and glibc has nothing.
-constexpr int kIoprioWhoProcess = 1, kIoprioClassBestEffort = 2, kIoprioClassShift = 13, kIoprioLowestLevel = 7;
-
-/// Receiving goes first: what is durable in a segment can wait (IndexerLoop). But not for ever behind programs that
-/// compute: so no higher nice value. Nor the idle class of I/O: a journal commit of the file system may wait for these
-/// writes, and everybody's answers for the commit.
-void be_patient() {
-    be_scheduled(0);
-    (void)::syscall(SYS_ioprio_set, kIoprioWhoProcess, 0,
-                    kIoprioClassBestEffort << kIoprioClassShift | kIoprioLowestLevel);
 }
 
 /// When to index: as soon as no instance came for kPause, so that a lone one is known at once, and a burst is left to
@@ -106,7 +47,7 @@ public:
         if (!recover()) return exit_code_;
         indexed_ = start;
         while (true) {
-            if (shared_->spool_gone && !asked_to_end) {
+            if (shared_->spool_gone && !asked_to_end()) {
                 wait_for_work(-1, kLook);
                 continue;
             }
@@ -115,7 +56,9 @@ public:
                 continue;
             }
             const Mark mark = look();
+            const std::uint64_t pass = ++shared_->passes.begun;
             auto indexed = indexer_->step();
+            if (indexer_->caught_up()) shared_->passes.whole = pass;
             if (!indexed) {
                 if (!pause_after(indexed.error())) return exit_code_;
                 continue;
@@ -125,7 +68,7 @@ public:
             indexed_ = mark;
             waiting_since_.reset();
             if (*indexed > 0) continue;
-            if (asked_to_end) return 0;  // what came last is indexed
+            if (asked_to_end()) return 0;  // what came last is indexed
             if (!close_quiet()) return exit_code_;
             if (!remove_finished() || !tend_spares()) return exit_code_;
             sleep();
@@ -152,7 +95,7 @@ private:
     std::chrono::milliseconds time_to_wait() {
         constexpr std::chrono::milliseconds kNow{0};
         const Mark mark = look();
-        if (mark.instances == indexed_.instances || asked_to_end || shared_->low_space) return kNow;
+        if (mark.instances == indexed_.instances || asked_to_end() || shared_->low_space) return kNow;
         const auto now = Steady::now();
         if (!waiting_since_) waiting_since_ = now;
         if (now - *waiting_since_ >= kLongestWait || mark.bytes - indexed_.bytes >= kMostWaiting) return kNow;
@@ -162,7 +105,7 @@ private:
     }
 
     bool quiet() const {
-        return look().instances == indexed_.instances && !asked_to_end && shared_->associations() == 0;
+        return look().instances == indexed_.instances && !asked_to_end() && shared_->associations() == 0;
     }
 
     /// Once a minute; each second while associations are refused for want of space.
@@ -221,6 +164,7 @@ private:
         auto ready = indexer_->close_quiet();
         if (!ready) return pause_after(ready.error());
         for (const std::string& study : *ready) log_info("study_ready", {{"study", study}});
+        if (!ready->empty()) shared_->counters.studies_became_ready(ready->size());
         return true;
     }
 
@@ -231,7 +175,7 @@ private:
             exit_code_ = error.kind == ErrorKind::Config ? 2 : 1;
             return false;
         }
-        if (asked_to_end) {
+        if (asked_to_end()) {
             exit_code_ = 1;
             return false;
         }
@@ -256,18 +200,19 @@ private:
 };
 
 /// The handshake, before a byte of DICOM is read. false: there is nothing to go on with, and the log has why.
-bool secured(Connection& connection, const TlsContext& tls, SteadyTime until, const std::string& peer_address,
-             Slot& slot) {
+bool secured(Connection& connection, const TlsContext& tls, SteadyTime until, const AssociationContext& context) {
     constexpr std::chrono::milliseconds kLeaveTime{1'000};
     const auto handshake = connection.secure(tls, until);
     if (handshake && *handshake == Handshake::Done) return true;
-    slot.state = SlotState::Leaving;
+    context.slot->state = SlotState::Leaving;
     if (handshake && *handshake == Handshake::Refused) {
         const TlsFailure& failure = connection.tls()->failure();
-        log_warning("tls_refused", {{"address", peer_address},
+        log_warning("tls_refused", {{"address", context.peer_address},
                                     {"reason", failure.reason},
                                     {"detail", failure.detail},
                                     {"certificate_sha256", failure.certificate}});
+        context.shared->counters.rejected("tls");
+        context.audit.record(tls_refused({"", context.peer_address}, context.settings->ae_title, failure.reason));
         connection.close_after_answer(kLeaveTime);  // so that the alert arrives before the end
         return false;
     }
@@ -275,38 +220,22 @@ bool secured(Connection& connection, const TlsContext& tls, SteadyTime until, co
     if (!handshake) reason = handshake.error().message;
     else if (*handshake == Handshake::Closed) reason = "closed";
     else if (*handshake == Handshake::TimedOut) reason = "silent";
+    ++context.shared->counters.connections_without_association;
     log_info("connection_without_association",
-             {{"address", peer_address}, {"reason", reason}, {"step", "TLS handshake"}});
+             {{"address", context.peer_address}, {"reason", reason}, {"step", "TLS handshake"}});
     return false;
 }
 
 }  // namespace
 
-bool become_child(int parent_process, int signal_when_parent_dies) {
-    struct sigaction action {};
-    action.sa_handler = [](int) { asked_to_end = true; };
-    sigaction(SIGUSR1, &action, nullptr);
-    action.sa_handler = SIG_IGN;
-    for (const int number : {SIGTERM, SIGINT, SIGHUP, SIGPIPE, SIGXFSZ}) sigaction(number, &action, nullptr);
-    action.sa_handler = SIG_DFL;
-    sigaction(SIGCHLD, &action, nullptr);
-    sigset_t blocked;
-    sigemptyset(&blocked);
-    sigaddset(&blocked, SIGUSR1);
-    sigprocmask(SIG_SETMASK, &blocked, nullptr);
-    asked_to_end = false;
-    ::prctl(PR_SET_PDEATHSIG, signal_when_parent_dies);
-    return ::getppid() == parent_process;
-}
-
 int run_connection(FileDescriptor socket, const std::string& peer_address, const TlsContext* tls,
-                   const NodeSettings& settings, const PeerRules& rules, const Spool& spool, SharedState& shared,
-                   Slot& slot, int wake_indexer) {
+                   const NodeSettings& settings, const PeerRules& rules, const Spool& spool, const AuditTrail& audit,
+                   SharedState& shared, Slot& slot, int wake_indexer) {
     try {
         be_prompt();
         const SteadyTime request_until =
             std::chrono::steady_clock::now() + std::chrono::seconds(settings.scp.association_timeout_seconds);
-        const auto stop = [] { return asked_to_end.load(); };
+        const auto stop = [] { return asked_to_end(); };
         auto connection = Connection::create(std::move(socket), static_cast<std::size_t>(settings.scp.max_pdu_bytes),
                                              stop, [&slot] { slot.progressed(); });
         if (!connection) {
@@ -314,20 +243,22 @@ int run_connection(FileDescriptor socket, const std::string& peer_address, const
                      {{"address", peer_address}, {"reason", connection.error().message}});
             return 0;
         }
-        if (tls && !secured(*connection, *tls, request_until, peer_address, slot)) return 0;
         AssociationContext context;
         context.settings = &settings.scp;
+        context.node = &settings;
         context.rules = &rules;
         context.spool = spool;
         context.shared = &shared;
         context.slot = &slot;
         context.peer_address = peer_address;
         context.request_until = request_until;
+        context.audit = audit;
         context.stop = stop;
         context.instance_stored = [wake_indexer, &shared](std::uint64_t bytes) {
             shared.traffic.stored(bytes);
             if (shared.traffic.indexer_sleeps.exchange(false)) wake_up(wake_indexer);
         };
+        if (tls && !secured(*connection, *tls, request_until, context)) return 0;
         Association(std::move(connection).value(), std::move(context)).run();
         return 0;
     } catch (const std::exception& error) {
@@ -336,7 +267,8 @@ int run_connection(FileDescriptor socket, const std::string& peer_address, const
     }
 }
 
-int run_indexer(const NodeSettings& settings, const Spool& spool, SharedState& shared, int wake) {
+int run_indexer(const NodeSettings& settings, const Spool& spool, const AuditTrail& audit, SharedState& shared,
+                int wake) {
     try {
         be_patient();
         auto queue = Queue::open(settings.node.database);
@@ -344,7 +276,9 @@ int run_indexer(const NodeSettings& settings, const Spool& spool, SharedState& s
             log_error("indexer_cannot_start", {{"reason", queue.error().message}});
             return queue.error().kind == ErrorKind::Config ? 2 : 1;
         }
+        IndexingWatch watch(audit, shared.counters, settings);
         IndexerOptions options;
+        options.observer = watch.observer();
         options.series_quiet = std::chrono::seconds(settings.scp.series_quiet_seconds);
         options.study_quiet = std::chrono::seconds(settings.scp.study_quiet_seconds);
         options.spare_bytes = IndexerLoop::bytes(settings.scp.journal_spare_mib);

@@ -34,7 +34,9 @@ Result<Reloaded> reload_settings(const std::filesystem::path& file, const NodeSe
         scp.tls = old.tls;
         next.waiting.emplace_back("scp.tls.port");
     }
-    auto rules = PeerRules::create(scp);
+    keep(next.settings.audit, running.audit, "audit", next.waiting);
+    keep(next.settings.metrics, running.metrics, "metrics", next.waiting);
+    auto rules = PeerRules::create(scp, next.settings.destinations);
     if (!rules) return std::move(rules).error();
     next.rules = std::move(rules).value();
     if (scp.tls.port != 0) {

@@ -1,8 +1,8 @@
 // New settings for a receiver that runs (SIGHUP): all of them hold, or none.
 //
 // Peers, limits, time-outs, retention, log level, certificates, keys and revocation lists change for the connections
-// that come from then on. Where the receiver listens and stores was settled at the start and stays: such keys are
-// named, and wait for a restart.
+// that come from then on. Where the receiver listens and stores was settled at the start and stays, and so do the audit
+// trail and the metrics: such keys are named, and wait for a restart.
 // Thread safety: a plain function.
 #pragma once
 

@@ -11,6 +11,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "scp/server/counters.h"
+
 namespace cardionode {
 
 enum class SlotState : std::uint32_t {
@@ -53,8 +55,22 @@ struct Traffic {
     }
 };
 
+/// How far the indexer is: what became durable before a pass began is in the queue once that pass is whole.
+struct IndexPasses {
+    std::atomic<std::uint64_t> begun{0};
+    std::atomic<std::uint64_t> whole{0};  ///< number of the last pass that left nothing waiting
+    /// The pass to wait for when something is durable now.
+    std::uint64_t next() const { return begun.load() + 1; }
+    bool reached(std::uint64_t pass) const { return whole.load() >= pass; }
+};
+
 struct SharedState {
+    IndexPasses passes;
     Traffic traffic;
+    Counters counters;
+    std::atomic<std::int64_t> supervisor_seen_ms{0};  ///< steady clock
+    std::atomic<bool> indexer_runs{false};
+    std::atomic<bool> draining{false};
     std::atomic<bool> low_space{false};   ///< free space under the watermark: refuse new associations for the moment
     std::atomic<bool> spool_gone{false};  ///< the spool's disk is not mounted: refuse everything for the moment
     Slot slots[kMaxSlots];

@@ -1,5 +1,6 @@
 #include "scp/server/supervisor.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
@@ -16,22 +17,24 @@
 
 #include "conf/base/log.h"
 #include "conf/base/time.h"
+#include "scp/metrics/responder.h"
 #include "scp/queue/queue.h"
+#include "scp/server/helper_processes.h"
 #include "scp/server/listener.h"
+#include "scp/server/process_control.h"
 #include "scp/server/processes.h"
 #include "scp/server/reload.h"
 
 namespace cardionode {
 namespace {
 
+constexpr const char* kProgram = "cardionode-scp";
 constexpr std::chrono::milliseconds kTick{250};
 constexpr std::chrono::seconds kDrainTime{20};  // open associations may finish; the unit's TimeoutStopSec is longer
 constexpr std::chrono::seconds kEndTime{3};     // then they are asked to abort, then killed
 constexpr std::chrono::seconds kGrace{5};       // a child keeps its own times; this much later the parent ends it
 constexpr std::chrono::seconds kSlowDisk{60};   // an association may be silent because the disk is
 constexpr std::chrono::seconds kLeaveTime{5};   // for the last word
-constexpr std::chrono::milliseconds kFirstPause{200};
-constexpr std::chrono::milliseconds kLongestPause{30'000};
 
 }  // namespace
 
@@ -43,7 +46,7 @@ Result<Supervisor> Supervisor::create(const NodeSettings& settings, std::filesys
     Supervisor s;
     s.settings_ = settings;
     s.file_ = std::move(file);
-    auto rules = PeerRules::create(settings.scp);
+    auto rules = PeerRules::create(settings.scp, settings.destinations);
     if (!rules) return std::move(rules).error();
     s.rules_ = std::move(rules).value();
     if (settings.scp.tls.port != 0) {
@@ -77,6 +80,14 @@ Result<Supervisor> Supervisor::create(const NodeSettings& settings, std::filesys
         if (!listener) return std::move(listener).error().in("scp.tls.port");
         s.tls_listener_ = std::move(listener).value();
     }
+    auto audit = AuditTrail::open(settings, kProgram);
+    if (!audit) return std::move(audit).error();
+    s.audit_ = std::move(audit).value();
+    if (settings.metrics.receiver_port != 0) {
+        auto metrics = Responder::listen(settings.metrics.bind_address, settings.metrics.receiver_port);
+        if (!metrics) return std::move(metrics).error();
+        s.metrics_listener_ = std::move(metrics).value();
+    }
 
     sigset_t watched;
     sigemptyset(&watched);
@@ -95,35 +106,52 @@ Result<Supervisor> Supervisor::create(const NodeSettings& settings, std::filesys
 }
 
 int Supervisor::run() {
-    start_indexer();
+    // Every step of the indexer, of a delivery and of an answer to Prometheus may be cut off; the reporter says a last
+    // word to its peer.
+    indexer_ = SideProcess("indexer", SIGKILL,
+                           [this] { return run_indexer(settings_, spool_, audit_, *shared_, wake_indexer_.get()); });
+    reporter_ = SideProcess("reporter", SIGUSR1, [this] { return run_reporter(settings_, *shared_); });
+    if (audit_.on())
+        audit_sender_ = SideProcess("audit_sender", SIGKILL, [this] { return run_audit_sender(settings_); });
+    if (metrics_listener_.valid())
+        metrics_ = SideProcess("metrics", SIGKILL,
+                               [this] { return run_metrics(settings_, *shared_, std::move(metrics_listener_)); });
+    start_side_processes();
     if (in_child()) return *child_exit_;
     look_at_free_space();
     log_info("receiver_started", {{"ae_title", settings_.scp.ae_title},
                                   {"address", settings_.scp.bind_address},
                                   {"port", settings_.scp.tls.only ? 0 : settings_.scp.port},
                                   {"tls_port", settings_.scp.tls.port}});
+    audit_.record(application_started(kProgram, settings_.scp.ae_title));
     manager_.ready(where_it_listens());
     while (true) {
         // poll(2) passes over a descriptor of -1.
         pollfd items[3] = {{signals_.get(), POLLIN, 0}, {listener_.get(), POLLIN, 0}, {tls_listener_.get(), POLLIN, 0}};
         ::poll(items, 3, static_cast<int>(kTick.count()));
         manager_.alive();
+        shared_->supervisor_seen_ms =
+            std::chrono::duration_cast<std::chrono::milliseconds>(SteadyTime::clock::now().time_since_epoch()).count();
         handle_signals();
         reap();
+        shared_->indexer_runs = indexer_.running();
         look_at_free_space();
         look_at_certificate();
         enforce_deadlines();
         if (draining_since_) {
             drain();
-            if (children_.empty() && indexer_ < 0) break;
+            if (children_.empty() && !indexer_.running() && !reporter_.running()) break;
             continue;
         }
-        start_indexer();
+        start_side_processes();
         if (!in_child()) accept_connections(listener_, nullptr);
         if (!in_child()) accept_connections(tls_listener_, tls_ ? &*tls_ : nullptr);
         if (in_child()) return *child_exit_;
     }
     log_info("receiver_stopped");
+    audit_.record(application_stopped(kProgram, settings_.scp.ae_title));
+    audit_sender_.end(kEndTime);
+    metrics_.end(kEndTime);
     return 0;
 }
 
@@ -138,6 +166,7 @@ void Supervisor::handle_signals() {
         draining_since_ = std::chrono::steady_clock::now();
         listener_.reset();
         tls_listener_.reset();
+        shared_->draining = true;
         log_info("receiver_stopping", {{"connections", children_.size()}});
         manager_.stopping("open associations finish");
     }
@@ -154,6 +183,7 @@ void Supervisor::reload() {
     auto next = reload_settings(file_, settings_);
     if (!next) {
         log_error("reload_failed", {{"kept", "the settings of before"}, {"reason", next.error().message}});
+        audit_.record(settings_reloaded(kProgram, settings_.scp.ae_title, next.error().message));
         manager_.ready(where_it_listens() + "; the new settings are wrong, see the log");
         return;
     }
@@ -163,8 +193,10 @@ void Supervisor::reload() {
     certificate_looked_at_.reset();
     if (auto level = log_level_from(settings_.node.log_level)) set_log_level(*level);
     // It indexes what came so far, ends, and is started again with the new settings.
-    if (next->indexer_changed && indexer_ >= 0) ::kill(indexer_, SIGUSR1);
+    if (next->indexer_changed) indexer_.signal(SIGUSR1);
+    reporter_.signal(SIGUSR1);  // likewise; what it did not report yet stays in the queue
     log_info("reloaded", {{"open_connections", children_.size()}});
+    audit_.record(settings_reloaded(kProgram, settings_.scp.ae_title, ""));
     if (!next->waiting.empty())
         log_warning("reload_needs_restart", {{"keys", fmt::format("{}", fmt::join(next->waiting, " "))}});
     manager_.ready(where_it_listens());
@@ -197,7 +229,7 @@ void Supervisor::accept_connections(const FileDescriptor& listener, const TlsCon
     }
 }
 
-/// In a child: what is the parent's alone.
+/// In a child: what is the parent's alone. The metrics' socket is that of one child as well.
 void Supervisor::close_own_files() {
     listener_.reset();
     tls_listener_.reset();
@@ -216,7 +248,9 @@ void Supervisor::start_child(FileDescriptor socket, std::string peer_address, co
         waiting += state == SlotState::Connected || state == SlotState::Leaving ? 1 : 0;
     }
     const bool crowd = shared_->from_address(address, SlotState::Connected) >= kMaxSilentFromAddress;
+    ++shared_->counters.connections;
     if (!free_slot || waiting >= kMaxSilentConnections || crowd) {
+        ++shared_->counters.connections_refused;
         if (now - crowd_logged_at_ > std::chrono::seconds(1)) {
             crowd_logged_at_ = now;
             log_warning("connection_refused", {{"address", peer_address}, {"reason", "too many connections"}});
@@ -244,52 +278,40 @@ void Supervisor::start_child(FileDescriptor socket, std::string peer_address, co
         return;
     }
     close_own_files();
+    metrics_listener_.reset();
     if (!become_child(parent, SIGUSR1)) {
         child_exit_ = 1;
         return;
     }
-    child_exit_ = run_connection(std::move(socket), peer_address, tls, settings_, *rules_, spool_, *shared_, *free_slot,
-                                 wake_indexer_.get());
+    child_exit_ = run_connection(std::move(socket), peer_address, tls, settings_, *rules_, spool_, audit_, *shared_,
+                                 *free_slot, wake_indexer_.get());
 }
 
-void Supervisor::start_indexer() {
-    const auto now = std::chrono::steady_clock::now();
-    if (indexer_ >= 0 || now < indexer_next_) return;
+void Supervisor::start_side_processes() {
     const int parent = ::getpid();
-    const int pid = ::fork();
-    if (pid < 0) {
-        log_error("cannot_fork", {{"reason", std::strerror(errno)}});
-        indexer_next_ = now + kFirstPause;
+    for (SideProcess* process : side_processes()) {
+        if (process == &reporter_ && !settings_.scp.storage_commitment) continue;
+        if (!process->start_if_due()) continue;
+        close_own_files();
+        if (process != &metrics_) metrics_listener_.reset();
+        tls_.reset();  // it has no use for the key
+        child_exit_ = become_child(parent, process->signal_when_parent_dies()) ? process->run() : 1;
         return;
     }
-    if (pid > 0) {
-        indexer_ = pid;
-        indexer_started_ = now;
-        return;
-    }
-    close_own_files();
-    tls_.reset();  // it has no use for the key
-    child_exit_ = become_child(parent, SIGKILL) ? run_indexer(settings_, spool_, *shared_, wake_indexer_.get()) : 1;
+    shared_->counters.indexer_starts = indexer_.starts();
+    shared_->indexer_runs = indexer_.running();
 }
 
 void Supervisor::reap() {
-    const auto now = std::chrono::steady_clock::now();
     int status = 0;
     for (int pid = ::waitpid(-1, &status, WNOHANG); pid > 0; pid = ::waitpid(-1, &status, WNOHANG)) {
         const bool clean = WIFEXITED(status) && WEXITSTATUS(status) == 0;
         const std::string how = WIFSIGNALED(status) ? fmt::format("signal {}", WTERMSIG(status))
                                                     : fmt::format("exit {}", WEXITSTATUS(status));
-        if (pid == indexer_) {
-            indexer_ = -1;
-            // One that ended well was asked to, for new settings.
-            if (clean || now - indexer_started_ > kLongestPause) indexer_pause_ = std::chrono::milliseconds(0);
-            indexer_pause_ = std::min(std::max(indexer_pause_ * 2, kFirstPause), kLongestPause);
-            indexer_next_ = now + indexer_pause_;
-            if (!clean) log_error("indexer_ended", {{"how", how}, {"again_in_ms", indexer_pause_.count()}});
-            continue;
-        }
+        if (std::ranges::any_of(side_processes(), [&](SideProcess* p) { return p->ended(pid, clean, how); })) continue;
         const auto found = children_.find(pid);
         if (found == children_.end()) continue;
+        if (!clean) ++shared_->counters.association_processes_failed;
         if (!clean) log_error("association_process_ended", {{"address", found->second.peer_address}, {"how", how}});
         found->second.slot->state = SlotState::Free;
         children_.erase(found);
@@ -350,8 +372,8 @@ void Supervisor::drain() {
     // Connections without an association have nothing to finish.
     for (const auto& [pid, child] : children_)
         if (child.slot->state.load() == SlotState::Connected) ::kill(pid, SIGUSR1);
-    if (!children_.empty() || indexer_ < 0) return;
-    ::kill(indexer_, over > kDrainTime + 2 * kEndTime ? SIGKILL : SIGUSR1);
+    reporter_.signal(over > kDrainTime + kEndTime ? SIGKILL : SIGUSR1);
+    if (children_.empty()) indexer_.signal(over > kDrainTime + 2 * kEndTime ? SIGKILL : SIGUSR1);
 }
 
 }  // namespace cardionode

@@ -1,11 +1,13 @@
 // The parent process: listens, forks a process for each connection before a byte of it is read, keeps the times and
-// the limits, and keeps the indexer alive. It parses nothing that comes from the network.
+// the limits, and keeps the processes beside them alive (indexer, reporter, audit sender, metrics). It parses nothing
+// that comes from the network.
 //
 // Single-threaded. Silent peers cost a sleeping process each, up to kMaxSilentConnections, and delay nobody.
 // SIGHUP: reads the settings again (reload.h); connections that are open go on with what they began with.
 // SIGTERM: stops listening, lets open associations finish for kDrainTime, then ends them, then lets the indexer finish.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <filesystem>
 #include <map>
@@ -16,9 +18,11 @@
 #include "conf/base/node_settings.h"
 #include "conf/base/result.h"
 #include "conf/base/service_manager.h"
+#include "scp/audit/trail.h"
 #include "scp/dicom/tls.h"
 #include "scp/server/peer_rules.h"
 #include "scp/server/shared_state.h"
+#include "scp/server/side_process.h"
 #include "scp/store/spool.h"
 
 namespace cardionode {
@@ -52,7 +56,8 @@ private:
     void accept_connections(const FileDescriptor& listener, const TlsContext* tls);
     void start_child(FileDescriptor socket, std::string peer_address, const TlsContext* tls);
     void close_own_files();
-    void start_indexer();
+    std::array<SideProcess*, 4> side_processes() { return {&indexer_, &reporter_, &audit_sender_, &metrics_}; }
+    void start_side_processes();
     void reap();
     void enforce_deadlines();
     void look_at_free_space();
@@ -72,13 +77,12 @@ private:
     FileDescriptor tls_listener_;
     FileDescriptor signals_;
     FileDescriptor wake_indexer_;
+    FileDescriptor metrics_listener_;
     SharedState* shared_ = nullptr;
+    AuditTrail audit_;
     ServiceManager manager_;
     std::map<int, Child> children_;  ///< by process id
-    int indexer_ = -1;
-    SteadyTime indexer_started_{};
-    SteadyTime indexer_next_{};
-    std::chrono::milliseconds indexer_pause_{0};
+    SideProcess indexer_, reporter_, audit_sender_, metrics_;
     std::optional<SteadyTime> draining_since_;
     bool ending_children_ = false;
     SteadyTime space_looked_at_{};

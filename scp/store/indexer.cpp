@@ -94,12 +94,14 @@ Result<void> Indexer::collect(std::vector<Pending>& batch) {
         if (auto done = finish_segment(segments_.at(name)); !done) return done;
         segments_.erase(name);
     }
+    caught_up_ = true;  // when the batch is in the queue as well
     return {};
 }
 
 /// All its records are in the queue.
 Result<void> Indexer::finish_segment(Segment& segment) {
     const fs::path path = segment.reader.path();
+    if (options_.observer.segment_finished) options_.observer.segment_finished(path.filename().string());
     if (!segment.trusted) {
         auto rest = segment.reader.rest();
         if (!rest) return std::move(rest).error();
@@ -148,6 +150,8 @@ Result<void> Indexer::note(const Pending& pending, const Ingested& ingested) {
         log_debug(ingested.outcome == IngestOutcome::Stored ? "instance_stored" : "instance_duplicate",
                   {{"study", ingested.study_key}, {"peer", instance.calling_ae_title}, {"bytes", instance.bytes}});
     pending.segment->last_study = ingested.study_key;
+    if (options_.observer.entered)
+        options_.observer.entered(pending.segment->reader.path().filename().string(), instance, ingested);
     if (ingested.outcome != IngestOutcome::Duplicate || ingested.file == instance.file) return {};
     at("remove_duplicate");
     const fs::path path = spool_.root / instance.file;
@@ -187,9 +191,12 @@ Result<void> Indexer::enter(std::vector<Pending>& batch) {
 }
 
 Result<std::size_t> Indexer::step() {
+    caught_up_ = false;
     if (auto found = find_segments(); !found) return std::move(found).error();
     std::vector<Pending> batch;
     const auto start_again = [this](Error error) {
+        if (options_.observer.started_again) options_.observer.started_again();
+        caught_up_ = false;
         segments_.clear();  // every segment is read from its beginning again; what is in the queue already stays so
         return error;
     };

@@ -26,12 +26,22 @@
 
 namespace cardionode {
 
+/// Who wants to know what happens; each may be empty. Called after it is durable.
+struct IndexingObserver {
+    /// @param segment  file name; one association writes it (segment.h)
+    std::function<void(const std::string& segment, const ReceivedInstance&, const Ingested&)> entered;
+    std::function<void(const std::string& segment)> segment_finished;  ///< all of it is in the queue
+    std::function<void()> started_again;  ///< every segment that is not finished is entered from its beginning
+    std::function<void(const std::string& study_key, const RemovedStudy&, std::string_view why)> study_deleted;
+};
+
 struct IndexerOptions {
     Milliseconds series_quiet{20'000};
     Milliseconds study_quiet{60'000};
     std::size_t batch_records = 64;
     std::uint64_t batch_bytes = 128ULL << 20;
     std::uint64_t spare_bytes = 0;  ///< of files kept for the next segments (spares.h)
+    IndexingObserver observer;
     /// Called before and after each step that changes something outside; tests end the process there.
     std::function<void(std::string_view step)> on_step;
 };
@@ -66,6 +76,8 @@ public:
 
     /// Indexes at most one batch. @return how many records; 0: none was there
     Result<std::size_t> step();
+    /// The last step() left nothing waiting: what was durable before it began is in the queue.
+    bool caught_up() const { return caught_up_; }
     /// About once a second: closes what was quiet for long enough, unless instances wait to be indexed. A study whose
     /// next instance is coming in over an open association, however slowly, is not quiet.
     /// @return keys of studies that became ready
@@ -112,6 +124,7 @@ private:
     FileDescriptor lock_;
     std::map<std::string, Segment> segments_;  ///< by file name, so in the order of their making
     RecoveryCounts counts_;
+    bool caught_up_ = false;
 };
 
 }  // namespace cardionode

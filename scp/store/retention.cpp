@@ -32,6 +32,7 @@ Result<bool> Indexer::remove_study(const std::string& key, std::string_view why)
     if (!*removed) return false;
     log_info("study_deleted",
              {{"study", key}, {"instances", (*removed)->instances}, {"bytes", (*removed)->bytes}, {"why", why}});
+    if (options_.observer.study_deleted) options_.observer.study_deleted(key, **removed, why);
     if (auto gone = remove_files(); !gone) return std::move(gone).error();
     return true;
 }

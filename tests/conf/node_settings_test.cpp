@@ -21,6 +21,10 @@ TEST(NodeSettings, TheShippedFileIsValidAndHoldsEveryDefault) {
     EXPECT_EQ(shipped->series.exclude_descriptions, defaults.series.exclude_descriptions);
     EXPECT_EQ(shipped->pipeline.bundle, defaults.pipeline.bundle);
     EXPECT_EQ(shipped->node.database, defaults.node.database);
+    EXPECT_EQ(shipped->audit.spool, defaults.audit.spool);
+    EXPECT_EQ(shipped->audit.port, defaults.audit.port);
+    EXPECT_EQ(shipped->metrics.bind_address, defaults.metrics.bind_address);
+    EXPECT_EQ(shipped->metrics.receiver_port, 0);
 }
 
 TEST(NodeSettings, NamesFileLineAndKeyOfABadValue) {
@@ -121,4 +125,47 @@ TEST(NodeSettings, ADestinationWithTlsNeedsItsCa) {
 TEST(NodeSettings, PeerAddressesAreChecked) {
     EXPECT_THAT(problems_of("scp:\n  peers:\n    - {ae_title: CT1, addresses: [10.0.0.0/33]}\n"),
                 HasSubstr("node.yaml:3: scp.peers[0].addresses"));
+}
+
+TEST(NodeSettings, AuditGoesWithoutTlsOnlyToThisMachine) {
+    EXPECT_THAT(problems_of("audit:\n  host: 10.0.0.5\n  transport: tcp\n"),
+                HasSubstr("node.yaml:3: audit.transport: expected tls"));
+    EXPECT_THAT(problems_of("audit:\n  host: 127.evil.example\n  transport: udp\n"), HasSubstr("audit.transport"));
+    EXPECT_EQ(problems_of("audit:\n  host: 127.0.0.1\n  transport: tcp\n"), "");
+    EXPECT_EQ(problems_of("audit:\n  host: \"::1\"\n  transport: udp\n"), "");
+}
+
+TEST(NodeSettings, AuditOverTlsNeedsTheCaAndAKeyBesideItsCertificate) {
+    EXPECT_THAT(problems_of("audit:\n  host: arr.example\n"), HasSubstr("audit.ca_file"));
+    EXPECT_THAT(problems_of("audit:\n  host: arr.example\n  ca_file: /ca.pem\n  certificate_file: /node.pem\n"),
+                HasSubstr("audit.key_file: expected certificate_file and key_file together"));
+}
+
+TEST(NodeSettings, MetricsAreForThisMachineUnlessAskedOtherwise) {
+    EXPECT_THAT(problems_of("metrics:\n  bind_address: 0.0.0.0\n"),
+                HasSubstr("node.yaml:2: metrics.bind_address: expected 127.0.0.1 or ::1"));
+    EXPECT_EQ(problems_of("metrics:\n  bind_address: 0.0.0.0\n  allow_other_machines: true\n"), "");
+    EXPECT_THAT(problems_of("metrics: {receiver_port: 9404, pipeline_port: 9404}\n"),
+                HasSubstr("metrics.pipeline_port"));
+}
+
+TEST(NodeSettings, APeerThatGetsReportsNeedsAHost) {
+    EXPECT_THAT(problems_of("scp:\n  peers:\n    - {ae_title: CT1, port: 105}\n"),
+                HasSubstr("node.yaml:3: scp.peers[0].port: expected host beside it"));
+    EXPECT_THAT(problems_of("scp:\n  peers:\n    - {ae_title: CT1, host: 'a b'}\n"), HasSubstr("scp.peers[0].host"));
+    const auto settings =
+        parse_node_settings("scp:\n  peers:\n    - {ae_title: CT1, host: ct1.example, port: 105}\n", "node.yaml");
+    ASSERT_TRUE(settings) << settings.error().message;
+    EXPECT_EQ(settings->scp.peers.at(0).host, "ct1.example");
+    EXPECT_EQ(settings->scp.peers.at(0).port, 105);
+}
+
+TEST(NodeSettings, CommitmentIsOffWhenOfferedOrRequired) {
+    const auto with = [](const std::string& word) {
+        return "destinations:\n  - {name: p, ae_title: A, host: h, port: 1, commitment: " + word + "}\n";
+    };
+    EXPECT_THAT(problems_of(with("sometimes")), HasSubstr("node.yaml:2: destinations[0].commitment"));
+    for (const char* word : {"'off'", "when_offered", "required"})
+        EXPECT_TRUE(parse_node_settings(with(word), "node.yaml")) << word;
+    EXPECT_TRUE(parse_node_settings(with("off"), "node.yaml")) << "a word here, as yaml-cpp reads it, no boolean";
 }

@@ -1,5 +1,6 @@
 // The way of a study: from the scanner through receiver, queue and pipeline to the PACS.
 #include "tests/flows/flow.h"
+#include "tests/support/free_port.h"
 
 namespace cardionode::test {
 namespace {
@@ -23,6 +24,27 @@ TEST(StudyToPacs, EachResultArrivesOnceAndTheStudyIsDone) {
     for (Process* program : {&node.pipeline(), &node.receiver()}) {
         EXPECT_EQ(program->stop(), (Ending{0, 0})) << "a polite end";
     }
+}
+
+TEST(StudyToPacs, AStudyIsDoneWhenThePacsHasCommittedItsResults) {
+    if (!Orthanc::available()) GTEST_SKIP() << "Orthanc is not installed";
+    const TemporaryFolder folder;
+    auto options = options_with(quick_bundle(), {});
+    options.port = free_port();
+    Orthanc pacs(folder / "pacs", {{"CARDIONODE", options.port}});
+    pacs.start();
+    options.destinations = {destination(pacs)};
+    options.destinations[0].commitment = "required";
+    Node node(options);
+    node.start();
+    const auto instances = cta();
+    send_accepted(node, instances);
+    const auto studies = node.wait_until_settled(1, seconds(180));
+    EXPECT_EQ(studies[0].state, StudyState::Done) << studies[0].last_error;
+    EXPECT_EQ(studies[0].outputs_sent, studies[0].outputs_total);
+    for (const OutputRow& output : *node.queue().outputs_of(studies[0].study_key))
+        EXPECT_EQ(output.commitment, "committed");
+    expect_results_once(node, pacs, study_uid_of(instances));
 }
 
 TEST(StudyToPacs, TheSameStudyAgainChangesNothing) {

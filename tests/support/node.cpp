@@ -27,7 +27,10 @@ std::string end_of(const std::string& text, std::size_t most) {
 
 }  // namespace
 
-Node::Node(NodeOptions options) : options_(std::move(options)), port_(free_port()) { write_settings(); }
+Node::Node(NodeOptions options)
+    : options_(std::move(options)), port_(options_.port != 0 ? options_.port : free_port()) {
+    write_settings();
+}
 
 Node::~Node() {
     if (!::testing::Test::HasFailure()) return;
@@ -52,7 +55,8 @@ void Node::write_settings() const {
     for (const NodeOptions::Destination& d : options_.destinations) {
         out << "  - name: " << d.name << "\n    ae_title: " << d.ae_title
             << "\n    host: 127.0.0.1\n    port: " << d.port
-            << "\n    retry_first_seconds: 1\n    retry_longest_seconds: 2\n";
+            << "\n    retry_first_seconds: 1\n    retry_longest_seconds: 2\n    commitment: " << d.commitment
+            << "\n    commitment_wait_seconds: 5\n";
     }
     if (!out) throw std::runtime_error("cannot write " + settings_file().string());
 }

@@ -28,8 +28,11 @@ struct NodeOptions {
         std::string name;
         std::string ae_title;
         int port = 0;
+        /// Off, unless the PACS of the test knows where to report: otherwise no study would be done.
+        std::string commitment = "off";
     };
     std::vector<Destination> destinations;
+    int port = 0;                      ///< of the receiver; 0: a free one
     std::string more_series_settings;  ///< lines under `series:`, indented by two
 };
 

@@ -18,9 +18,7 @@ constexpr auto kProgram = "/usr/sbin/Orthanc";
 
 std::string program_of_orthanc() { return installed(kProgram) ? kProgram : "Orthanc"; }
 
-}  // namespace
-
-std::optional<std::pair<int, std::string>> http_get(int port, const std::string& path) {
+std::optional<std::pair<int, std::string>> http(int port, const std::string& request) {
     const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     const timeval longest{30, 0};
     ::setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &longest, sizeof longest);
@@ -29,7 +27,6 @@ std::optional<std::pair<int, std::string>> http_get(int port, const std::string&
     address.sin_port = htons(static_cast<std::uint16_t>(port));
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     std::string answer;
-    const std::string request = "GET " + path + " HTTP/1.0\r\nHost: localhost\r\n\r\n";
     bool whole = false;
     if (::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 &&
         ::send(fd, request.data(), request.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(request.size())) {
@@ -44,11 +41,24 @@ std::optional<std::pair<int, std::string>> http_get(int port, const std::string&
     return std::pair(std::stoi(answer.substr(9, 3)), answer.substr(body + 4));
 }
 
+}  // namespace
+
+std::optional<std::pair<int, std::string>> http_get(int port, const std::string& path) {
+    return http(port, "GET " + path + " HTTP/1.0\r\nHost: localhost\r\n\r\n");
+}
+
+std::optional<std::pair<int, std::string>> http_post(int port, const std::string& path, const std::string& body) {
+    return http(port, "POST " + path + " HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\n" +
+                          "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body);
+}
+
 bool Orthanc::available() { return installed(program_of_orthanc()); }
 
-Orthanc::Orthanc(const std::filesystem::path& folder)
+Orthanc::Orthanc(const std::filesystem::path& folder, const std::map<std::string, int>& modalities)
     : folder_(std::filesystem::absolute(folder)), port_(free_port()), http_port_(free_port()) {
     std::filesystem::create_directories(folder_ / "db");
+    nlohmann::json known = nlohmann::json::object();
+    for (const auto& [title, port] : modalities) known[title] = {title, "127.0.0.1", port};
     const nlohmann::json configuration = {{"Name", "PACS1"},
                                           {"StorageDirectory", (folder_ / "db").string()},
                                           {"IndexDirectory", (folder_ / "db").string()},
@@ -60,6 +70,7 @@ Orthanc::Orthanc(const std::filesystem::path& folder)
                                           {"DicomServerEnabled", true},
                                           {"DicomAet", ae_title()},
                                           {"DicomPort", port_},
+                                          {"DicomModalities", known},
                                           {"DicomCheckCalledAet", true},
                                           {"DicomCheckModalityHost", false},
                                           {"DicomAlwaysAllowStore", true},
@@ -96,6 +107,15 @@ std::string Orthanc::get_bytes(const std::string& path) const {
                                  (answer ? std::to_string(answer->first) : "no answer"));
     }
     return answer->second;
+}
+
+nlohmann::json Orthanc::post(const std::string& path, const nlohmann::json& body) const {
+    const auto answer = http_post(http_port_, path, body.dump());
+    if (!answer || answer->first != 200) {
+        throw std::runtime_error("Orthanc: POST " + path + ": " +
+                                 (answer ? std::to_string(answer->first) + " " + answer->second : "no answer"));
+    }
+    return nlohmann::json::parse(answer->second);
 }
 
 nlohmann::json Orthanc::get(const std::string& path) const { return nlohmann::json::parse(get_bytes(path)); }

@@ -20,7 +20,8 @@ class Orthanc {
 public:
     static bool available();
     /// Writes the configuration; start() starts it. Ports are free ones and stay the same for this object.
-    explicit Orthanc(const std::filesystem::path& folder);
+    /// @param modalities  AE titles and ports on loopback that it may call, for reports of storage commitment
+    explicit Orthanc(const std::filesystem::path& folder, const std::map<std::string, int>& modalities = {});
 
     void start();  ///< returns when it answers
     void stop();   ///< what it holds stays in its folder
@@ -33,6 +34,7 @@ public:
     /// GET of its REST interface.
     nlohmann::json get(const std::string& path) const;
     std::string get_bytes(const std::string& path) const;
+    nlohmann::json post(const std::string& path, const nlohmann::json& body) const;
 
     /// What one instance is.
     struct Held {
@@ -59,5 +61,6 @@ private:
 
 /// GET over HTTP/1.0 from 127.0.0.1. none: nobody there, or no answer. @return status and body
 std::optional<std::pair<int, std::string>> http_get(int port, const std::string& path);
+std::optional<std::pair<int, std::string>> http_post(int port, const std::string& path, const std::string& body);
 
 }  // namespace cardionode::test

@@ -4,6 +4,8 @@
 #include <fstream>
 #include <sstream>
 
+#include <nlohmann/json.hpp>
+
 #include "conf/base/node_settings.h"
 #include "tests/support/process.h"
 #include "tests/support/temporary_folder.h"
@@ -58,10 +60,54 @@ TEST_P(Units, AreLittleExposed) {
     std::cout << security.output.substr(std::min(security.output.size(), security.output.rfind("Overall")));
 }
 
+/// "# Left open: NAME=, NAME=. Why" and its further lines, up to the next that is no comment or begins another.
+std::string reasons_in(const std::string& unit) {
+    std::string reasons;
+    std::istringstream lines(unit);
+    bool inside = false;
+    for (std::string line; std::getline(lines, line);) {
+        inside = line.starts_with("# Left open: ") || (inside && line.starts_with("# "));
+        if (inside) reasons += line + "\n";
+    }
+    return reasons;
+}
+
+TEST_P(Units, SayWhyForEachDirectiveThatIsLeftOpen) {
+    if (!test::installed("systemd-analyze")) GTEST_SKIP() << "systemd-analyze is not installed";
+    const TemporaryFolder folder;
+    install_into(folder.path());
+    const std::string unit = (folder / "lib/systemd/system").string() + "/" + GetParam();
+    const std::string reasons = reasons_in(text_of(unit));
+    const Finished security =
+        test::run({"systemd-analyze", "security", "--offline=true", "--no-pager", "--json=short", unit});
+    int open = 0;
+    for (const auto& row : nlohmann::json::parse(security.output)) {
+        const auto exposure = row.at("exposure");
+        if (!exposure.is_string() || exposure.get<std::string>() == "0.0" || exposure.get<std::string>().empty())
+            continue;
+        ++open;
+        const auto name = row.at("name").get<std::string>();
+        EXPECT_NE(reasons.find(name.substr(0, name.find('='))), std::string::npos)
+            << name << " is open (" << exposure << ": " << row.at("description")
+            << "): close it, or write \"# Left open: " << name << " why\" beside it";
+    }
+    EXPECT_GT(open, 3) << "some are: the network, for one";
+}
+
 INSTANTIATE_TEST_SUITE_P(All, Units, ::testing::Values("cardionode-scp.service", "cardionode-pipeline.service"),
                          [](const auto& param) {
                              return std::string(param.param).find("scp") == std::string::npos ? "pipeline" : "scp";
                          });
+
+/// Not by words but by doing: real systemd, real units, a real study.
+TEST(InstalledUnits, StartAndWorkUnderTheirRestrictions) {
+    const Finished booted = test::run({"bash", std::string(CARDIONODE_SOURCE_DIR) + "/tests/systemd/boot_units.sh",
+                                       CARDIONODE_SOURCE_DIR, CARDIONODE_BINARY_DIR},
+                                      std::chrono::seconds(400));
+    if (booted.ending.exit_code == 77) GTEST_SKIP() << booted.output;
+    EXPECT_TRUE(booted.ok()) << booted.output << booted.errors;
+    std::cout << booted.output;
+}
 
 TEST(Users, AreApartAndShareOneGroup) {
     if (!test::installed("systemd-sysusers")) GTEST_SKIP() << "systemd-sysusers is not installed";

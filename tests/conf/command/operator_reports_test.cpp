@@ -305,3 +305,27 @@ TEST_F(OperatorReports, RetryPutsOneOrAllBack) {
     const json parsed = json::parse(both.text);
     EXPECT_NE(parsed[0]["ok"], parsed[1]["ok"]);
 }
+
+TEST_F(OperatorReports, AnOutputThatIsSentButNotCommittedIsToldApart) {
+    Queue queue = open();
+    const std::string key = add_ready(queue, "8");
+    const std::vector<OutputFile> outputs = {{"SEG", "1.2.840.10008.5.1.4.1.1.66.4", "9.8.1", "seg.dcm"}};
+    must(queue.finish_study(*must(queue.claim_study("w", minutes(2))), {"all found", "{}"}, outputs,
+                            std::vector<std::string>{"pacs1"}));
+    must(queue.output_sent(*must(queue.claim_output("s", minutes(2), "pacs1")), "", /*commit=*/true));
+    EXPECT_THAT(text_of(studies_report(options, clock)), HasSubstr("1 of 1, 1 not committed yet"));
+    EXPECT_THAT(text_of(show_report(options, key, clock)), HasSubstr("sent, not committed yet"));
+    const auto ask = must(queue.ask_commitment("pacs1", "PACS1", "1.9.1", minutes(10), {}));
+    ASSERT_TRUE(ask);
+    must(queue.commitment_not_asked(*ask, retry_error("pacs1: no connection: Connection refused")));
+    EXPECT_THAT(text_of(studies_report(options, clock)), HasSubstr("Connection refused"));
+    EXPECT_THAT(text_of(status_report(options, clock)), HasSubstr("Connection refused"));
+    clock.advance(minutes(10));
+    ASSERT_TRUE(must(queue.ask_commitment("pacs1", "PACS1", "1.9.2", minutes(10), {})));
+    must(queue.commitment_answered("PACS1", {"1.9.2", {{outputs[0].sop_class_uid, outputs[0].sop_instance_uid}}, {}}));
+    EXPECT_THAT(text_of(show_report(options, key, clock)),
+                AllOf(HasSubstr("committed"), Not(HasSubstr("not committed yet"))));
+    options.json = true;
+    EXPECT_EQ(json::parse(text_of(show_report(options, key, clock)))["outputs_list"][0]["commitment"], "committed");
+    EXPECT_EQ(json::parse(text_of(status_report(options, clock)))["outputs"]["uncommitted"], 0);
+}

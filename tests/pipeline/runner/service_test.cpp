@@ -8,7 +8,9 @@
 #include <gtest/gtest.h>
 
 #include "conf/base/files.h"
+#include "scp/audit/reader.h"
 #include "tests/pipeline/runner/ct_study.h"
+#include "tests/support/free_port.h"
 #include "tests/support/heart_phantom.h"
 #include "tests/support/process.h"
 #include "tests/support/temporary_folder.h"
@@ -16,6 +18,7 @@
 using namespace cardionode;
 using namespace cardionode::test;
 using namespace std::chrono_literals;
+using testing::HasSubstr;
 
 namespace {
 
@@ -110,4 +113,25 @@ TEST_F(Service, WithoutItsBundleItStopsWithAReason) {
 TEST_F(Service, WrongUseIsToldAndEndsWithTwo) {
     EXPECT_EQ(run({program("cardionode-pipeline"), "--what"}, 30s).ending, (Ending{2, 0}));
     EXPECT_EQ(run({program("cardionode-pipeline"), "--version"}, 30s).ending, (Ending{0, 0}));
+}
+
+TEST_F(Service, AnswersPrometheusAndHealthChecksAndIsAudited) {
+    if (!installed("curl")) GTEST_SKIP() << "curl is not installed";
+    const int port = free_port();
+    std::ofstream(folder_ / "node.yaml", std::ios::app)
+        << "metrics:\n  pipeline_port: " << port
+        << "\naudit:\n  host: 127.0.0.1\n  transport: tcp\n  spool: " << (folder_ / "audit").string() << "\n";
+    auto pipeline = start();
+    ASSERT_TRUE(logged("pipeline_started")) << log();
+    const auto ask = [&](const std::string& path) {
+        return run({"curl", "-s", "http://127.0.0.1:" + std::to_string(port) + path}).output;
+    };
+    EXPECT_THAT(ask("/metrics"), HasSubstr("cardionode_model_info{name="));
+    EXPECT_EQ(ask("/health"), "live\nready\n");
+    EXPECT_EQ(pipeline.stop(), (Ending{0, 0}));
+    auto audit = AuditReader::open(folder_ / "audit").value();
+    const auto events = audit.next(10).value();
+    ASSERT_EQ(events.size(), 2U);
+    EXPECT_THAT(events[0], HasSubstr("Application Start"));
+    EXPECT_THAT(events[1], HasSubstr("Application Stop"));
 }

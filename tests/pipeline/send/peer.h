@@ -7,9 +7,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <map>
 #include <mutex>
 #include <optional>
 #include <stdexcept>
@@ -22,26 +24,44 @@
 namespace cardionode::test {
 
 enum class Manner {
-    Answer,           ///< takes the object and answers with `status`
-    RejectForGood,    ///< A-ASSOCIATE-RJ 1, 1, 7
-    RejectForNow,     ///< A-ASSOCIATE-RJ 2, 3, 2
-    CloseAtOnce,      ///< closes without a word
-    SayNothing,       ///< accepts the connection and never answers
-    NoContext,        ///< accepts the association, but no presentation context
-    AbortOnStore,     ///< A-ABORT in place of the response
-    CloseOnStore,     ///< closes in place of the response
-    NoAnswerToStore,  ///< takes the object and never answers
-    WrongMessage,     ///< success for another message
-    WrongInstance,    ///< success for another instance
-    StopReading,      ///< accepts the association and reads nothing more
+    Answer,              ///< takes the object and answers with `status`
+    RejectForGood,       ///< A-ASSOCIATE-RJ 1, 1, 7
+    RejectForNow,        ///< A-ASSOCIATE-RJ 2, 3, 2
+    CloseAtOnce,         ///< closes without a word
+    ResetAtOnce,         ///< resets the connection (RST) as soon as the request is there
+    SayNothing,          ///< accepts the connection and never answers
+    AbortOnAssociate,    ///< A-ABORT in place of an answer to the request
+    GarbageOnAssociate,  ///< bytes that are no PDU in place of an answer to the request
+    NoContext,           ///< accepts the association, but no presentation context
+    OtherSyntax,         ///< accepts the contexts with a transfer syntax that was not proposed
+    AbortOnStore,        ///< takes the object; A-ABORT in place of the response
+    CloseOnStore,        ///< takes the object; closes in place of the response
+    ResetOnStore,        ///< takes the object; RST in place of the response
+    GarbageOnStore,      ///< takes the object; bytes that are no PDU in place of the response
+    HalfAnswer,          ///< takes the object; closes in the middle of the response
+    HugeAnswer,          ///< takes the object; a response that says it is 4 GB long
+    NoAnswerToStore,     ///< takes the object and never answers
+    LateAnswer,          ///< takes the object and answers after kLate
+    WrongMessage,        ///< takes the object; success for another message
+    WrongInstance,       ///< takes the object; success for another instance
+    WrongCommand,        ///< takes the object; a C-ECHO response
+    NoStatus,            ///< takes the object; a response without a status
+    DoubleAnswer,        ///< takes the object and answers twice
+    CloseAfterAnswer,    ///< takes the object, answers, and closes without waiting for a release
+    NoAnswerToRelease,   ///< takes the object, answers, and does not answer the release
+    TinyPdu,             ///< takes PDUs of at most 128 bytes
+    SlowReader,          ///< reads 512 bytes, waits 2 ms, and so on
+    StopReading,         ///< accepts the association and reads nothing more
 };
+
+inline constexpr std::chrono::milliseconds kLate{2'500};
 
 class Peer {
 public:
     using Bytes = std::vector<std::uint8_t>;
     explicit Peer(Manner manner, std::uint16_t status = 0) : manner_(manner), status_(status) {
         listener_ = FileDescriptor(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-        if (manner == Manner::StopReading) {
+        if (manner == Manner::StopReading || manner == Manner::SlowReader) {
             const int small = 4096;
             ::setsockopt(listener_.get(), SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
         }
@@ -59,13 +79,21 @@ public:
     }
     int port() const { return port_; }
     int stored() const { return stored_; }
+    /// What it holds: SOP instance UIDs, and how often each came. The same UID again is the same object.
+    std::map<std::string, int> held() const {
+        const std::lock_guard lock(mutex_);
+        return held_;
+    }
     int connections() const { return connections_; }
     /// Transfer syntaxes that the last association proposed, in order, one list a context.
     std::vector<std::vector<std::string>> proposed() const {
         const std::lock_guard lock(mutex_);
         return proposed_;
     }
-    void set_manner(Manner manner) { manner_ = manner; }
+    void set_manner(Manner manner, std::uint16_t status = 0) {
+        status_ = status;
+        manner_ = manner;
+    }
 
 private:
     static void put16(Bytes& b, std::size_t v) { b.insert(b.end(), {std::uint8_t(v >> 8), std::uint8_t(v)}); }
@@ -105,7 +133,12 @@ private:
         to.resize(size);
         for (std::size_t got = 0; got < size;) {
             if (!readable(fd, stop)) return false;
-            const ssize_t n = ::read(fd, to.data() + got, size - got);
+            std::size_t part = size - got;
+            if (manner_ == Manner::SlowReader) {
+                part = std::min<std::size_t>(part, 512);
+                std::this_thread::sleep_for(std::chrono::milliseconds(2));
+            }
+            const ssize_t n = ::read(fd, to.data() + got, part);
             if (n <= 0) return false;
             got += static_cast<std::size_t>(n);
         }
@@ -120,8 +153,25 @@ private:
         return std::pair{head[0], body};
     }
     static void write(int fd, const Bytes& b) { (void)!::send(fd, b.data(), b.size(), MSG_NOSIGNAL); }
+    /// The next close of it sends an RST.
+    static void reset(int fd) {
+        const linger at_once{1, 0};
+        ::setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+    }
+    static Bytes garbage() {
+        Bytes b;
+        for (int i = 0; i < 300; ++i) b.push_back(std::uint8_t(i * 73 + 41));
+        return b;
+    }
+    void pause(std::chrono::milliseconds longest, const std::stop_token& stop) {
+        const auto until = std::chrono::steady_clock::now() + longest;
+        while (!stop.stop_requested() && std::chrono::steady_clock::now() < until)
+            std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    /// Until the test ends or wants another manner.
     void idle(const std::stop_token& stop) {
-        while (!stop.stop_requested()) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+        const Manner manner = manner_;
+        while (!stop.stop_requested() && manner_ == manner) std::this_thread::sleep_for(std::chrono::milliseconds(10));
     }
 
     void serve(const std::stop_token& stop) {
@@ -151,13 +201,14 @@ private:
                     if (request[sub] == 0x40) proposed.back().push_back(text(request, sub + 4, sub_size));
                     sub += 4 + sub_size;
                 }
-                append(context, item(0x40, proposed.back().at(0)));
+                const std::string jpeg = "1.2.840.10008.1.2.4.50";
+                append(context, item(0x40, manner_ == Manner::OtherSyntax ? jpeg : proposed.back().at(0)));
                 append(body, item(0x21, context));
             }
             at += 4 + size;
         }
         Bytes length;
-        put32(length, 16384);
+        put32(length, manner_ == Manner::TinyPdu ? 128 : 16384);
         Bytes user = item(0x51, length);
         append(user, item(0x52, std::string("1.2.276.0.7230010.3.0.3.6.7")));
         append(body, item(0x50, user));
@@ -193,10 +244,10 @@ private:
         if (manner_ == Manner::WrongInstance) instance = uid("1.2.3.4");
         Bytes elements;
         put_element(elements, 0x0002, element_of(command, 0x0002));
-        put_element(elements, 0x0100, u16(0x8001));
+        put_element(elements, 0x0100, u16(manner_ == Manner::WrongCommand ? 0x8030 : 0x8001));
         put_element(elements, 0x0120, id);
         put_element(elements, 0x0800, u16(0x0101));
-        put_element(elements, 0x0900, u16(status_));
+        if (manner_ != Manner::NoStatus) put_element(elements, 0x0900, u16(status_));
         put_element(elements, 0x1000, instance);
         Bytes set;
         Bytes length = {std::uint8_t(elements.size()), std::uint8_t(elements.size() >> 8), 0, 0};
@@ -217,11 +268,15 @@ private:
         if (!request || request->first != 0x01) return;
         if (manner_ == Manner::RejectForGood) return write(fd, pdu(0x03, {0, 1, 1, 7}));
         if (manner_ == Manner::RejectForNow) return write(fd, pdu(0x03, {0, 2, 3, 2}));
+        if (manner_ == Manner::AbortOnAssociate) return write(fd, pdu(0x07, {0, 0, 2, 0}));
+        if (manner_ == Manner::GarbageOnAssociate) return write(fd, garbage());
+        if (manner_ == Manner::ResetAtOnce) return reset(fd);
         write(fd, accept_pdu(request->second));
         if (manner_ == Manner::StopReading) return idle(stop);
         Bytes command;
         while (const auto next = read_pdu(fd, stop)) {
-            if (next->first == 0x05) return write(fd, pdu(0x06, {0, 0, 0, 0}));
+            if (next->first == 0x05)
+                return manner_ == Manner::NoAnswerToRelease ? idle(stop) : write(fd, pdu(0x06, {0, 0, 0, 0}));
             if (next->first != 0x04) return;
             for (std::size_t at = 0; at + 6 <= next->second.size();) {
                 const std::size_t size = get16(next->second, at) << 16 | get16(next->second, at + 2);
@@ -232,23 +287,59 @@ private:
                 }
                 at += 4 + size;
                 if (control != 0x02) continue;
-                if (manner_ == Manner::AbortOnStore) return write(fd, pdu(0x07, {0, 0, 2, 0}));
-                if (manner_ == Manner::CloseOnStore) return;
-                if (manner_ == Manner::NoAnswerToStore) return idle(stop);
-                write(fd, response_pdu(context, command));
+                if (!answer_store(fd, context, command, stop)) return;
                 command.clear();
-                ++stored_;
             }
         }
     }
 
+    /// The object came whole. false: the association is over.
+    bool answer_store(int fd, std::uint8_t context, const Bytes& command, const std::stop_token& stop) {
+        if (judged_kept(status_)) keep(command);
+        const Bytes response = response_pdu(context, command);
+        switch (manner_) {
+            case Manner::AbortOnStore: write(fd, pdu(0x07, {0, 0, 2, 0})); return false;
+            case Manner::CloseOnStore: return false;
+            case Manner::ResetOnStore: reset(fd); return false;
+            case Manner::GarbageOnStore: write(fd, garbage()); return false;
+            case Manner::HalfAnswer: write(fd, Bytes(response.begin(), response.begin() + 40)); return false;
+            case Manner::HugeAnswer: {
+                Bytes huge = response;
+                for (int i = 2; i < 6; ++i) huge[std::size_t(i)] = 0xff;
+                write(fd, huge);
+                idle(stop);
+                return false;
+            }
+            case Manner::NoAnswerToStore: idle(stop); return false;
+            case Manner::LateAnswer: pause(kLate, stop); break;
+            case Manner::DoubleAnswer: write(fd, response); break;
+            default: break;
+        }
+        write(fd, response);
+        ++stored_;
+        return manner_ != Manner::CloseAfterAnswer;
+    }
+    /// Success, warning, duplicate: a PACS that says so has it.
+    static bool judged_kept(std::uint16_t status) {
+        return status == 0 || status == 1 || status == 0x0107 || status == 0x0111 || status == 0x0116 ||
+               (status & 0xF000) == 0xB000;
+    }
+    void keep(const Bytes& command) {
+        const Bytes uid = element_of(command, 0x1000);
+        std::string name(uid.begin(), uid.end());
+        while (!name.empty() && name.back() == '\0') name.pop_back();
+        const std::lock_guard lock(mutex_);
+        ++held_[name];
+    }
+
     std::atomic<Manner> manner_;
-    std::uint16_t status_;
+    std::atomic<std::uint16_t> status_;
     FileDescriptor listener_;
     int port_ = 0;
     std::atomic<int> stored_{0}, connections_{0};
     mutable std::mutex mutex_;
     std::vector<std::vector<std::string>> proposed_;
+    std::map<std::string, int> held_;
     std::jthread thread_;
 };
 

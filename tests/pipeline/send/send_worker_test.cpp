@@ -6,76 +6,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "tests/pipeline/send/peer.h"
-#include "tests/pipeline/send/sample.h"
-#include "tests/support/fake_clock.h"
+#include "tests/pipeline/send/sending_fixture.h"
 #include "tests/support/free_port.h"
 #include "tests/support/process.h"
-#include "tests/support/temporary_folder.h"
 
 using namespace cardionode;
 using namespace cardionode::test;
 using namespace std::chrono_literals;
-
-namespace {
-
-class Sending : public testing::Test {
-protected:
-    static void SetUpTestSuite() { prepare_dicom_network(2, 1); }
-
-    /// A finished study whose outputs wait for the destinations.
-    void finish_study(const std::vector<std::string>& destinations, int outputs) {
-        auto queue = Queue::open(database_, clock_);
-        ASSERT_TRUE(queue) << queue.error().message;
-        const std::string study = derive_uid({"study", std::to_string(++studies_)});
-        ReceivedInstance instance;
-        instance.study_instance_uid = study;
-        instance.series_instance_uid = derive_uid({study, "series"});
-        instance.sop_instance_uid = derive_uid({study, "image"});
-        instance.sop_class_uid = "1.2.840.10008.5.1.4.1.1.2";
-        instance.transfer_syntax_uid = "1.2.840.10008.1.2.1";
-        instance.modality = "CT";
-        instance.sha256 = std::string(64, 'a');
-        instance.file = "image" + std::to_string(studies_);
-        instance.received_at = clock_.now();
-        const auto added = queue->add_instances({{instance}});
-        ASSERT_TRUE(added) << added.error().message;
-        ASSERT_TRUE(queue->force_complete(added->front().study_key));
-        auto claim = queue->claim_study("test", 60s);
-        ASSERT_TRUE(claim && *claim);
-        std::vector<OutputFile> files;
-        for (int o = 0; o < outputs; ++o) {
-            files.push_back(write_sample(folder_.path(), "out" + std::to_string(studies_) + "_" + std::to_string(o)));
-        }
-        const auto done = queue->finish_study(**claim, {"done", "{}"}, files, destinations);
-        ASSERT_TRUE(done && *done);
-        key_ = (*claim)->study_key;
-    }
-    SendWorker worker(const std::string& name, int port) {
-        SendWorkerOptions options;
-        options.database = database_;
-        options.work_folder = folder_.path();
-        options.destination.name = name;
-        options.destination.ae_title = "PACS";
-        options.destination.host = "127.0.0.1";
-        options.destination.port = port;
-        options.timeouts = {2, 1};
-        options.poll = 20ms;
-        auto made = SendWorker::create(options, clock_);
-        if (!made) throw std::runtime_error(made.error().message);
-        return std::move(*made);
-    }
-    StudyRow study() { return **Queue::open(database_, clock_)->study(key_); }
-    std::vector<OutputRow> outputs() { return *Queue::open(database_, clock_)->outputs_of(key_); }
-
-    TemporaryFolder folder_;
-    std::filesystem::path database_ = folder_ / "queue.db";
-    FakeClock clock_;
-    std::string key_;
-    int studies_ = 0;
-};
-
-}  // namespace
 
 TEST_F(Sending, AllOutputsOfAStudyMakeItDone) {
     finish_study({"pacs1"}, 3);

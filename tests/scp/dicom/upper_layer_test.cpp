@@ -146,20 +146,95 @@ TEST(DataValues, AreWrittenNoLongerThanThePeerTakes) {
     }
 }
 
-TEST(Command, ResponseIsReadBackByTheSameRules) {
+TEST(Command, AResponseIsReadBackAndNamesTheMessageThatItAnswers) {
     Command request;
     request.field = command_field::kStoreRequest;
     request.message_id = 77;
     request.sop_class_uid = "1.2.840.10008.5.1.4.1.1.2";
     request.sop_instance_uid = "1.2.3";
-    const auto response = parse_command(write_response(request, status::kDataSetDoesNotMatch, "why"));
-    // A response names the message it answers in another element, so the rule for requests refuses it.
-    ASSERT_FALSE(response.ok());
-    EXPECT_THAT(response.error().message, ::testing::HasSubstr("Message ID"));
-    const std::string bytes = text(write_response(request, status::kDataSetDoesNotMatch, "why"));
-    EXPECT_NE(bytes.find(std::string("\0\0\x20\x01\2\0\0\0\x4d\0", 10)), std::string::npos);
-    EXPECT_NE(bytes.find(std::string("\0\0\0\x09\2\0\0\0\0\xa9", 10)), std::string::npos);
-    EXPECT_NE(bytes.find("why "), std::string::npos);
+    const auto bytes = write_response(request, status::kDataSetDoesNotMatch, "why");
+    const auto response = parse_command(bytes);
+    ASSERT_TRUE(response.ok()) << response.error().message;
+    EXPECT_TRUE(response->is_response());
+    EXPECT_EQ(response->field, 0x8001);
+    EXPECT_EQ(response->message_id, 77);
+    EXPECT_EQ(response->status, status::kDataSetDoesNotMatch);
+    EXPECT_EQ(response->sop_instance_uid, "1.2.3");
+    EXPECT_NE(text(bytes).find("why "), std::string::npos);
+    // Its Message ID in the element of requests (0000,0110) names no message that it answers.
+    auto wrong = bytes;
+    const auto at = text(bytes).find(std::string("\0\0\x20\x01\2\0\0\0\x4d\0", 10));
+    ASSERT_NE(at, std::string::npos);
+    wrong[at + 2] = std::byte{0x10};
+    const auto refused = parse_command(wrong);
+    ASSERT_FALSE(refused.ok());
+    EXPECT_THAT(refused.error().message, ::testing::HasSubstr("Message ID Being Responded To"));
+}
+
+TEST(Command, ActionsAndEventReportsCarryTheirTypesAndUids) {
+    for (const std::uint16_t field : {command_field::kActionRequest, command_field::kEventReportRequest}) {
+        Command request;
+        request.field = field;
+        request.message_id = 9;
+        request.sop_class_uid = "1.2.840.10008.1.20.1";
+        request.sop_instance_uid = "1.2.840.10008.1.20.1.1";
+        request.type_id = 2;
+        const auto read = parse_command(write_request(request));
+        ASSERT_TRUE(read.ok()) << read.error().message;
+        EXPECT_EQ(read->field, field);
+        EXPECT_EQ(read->message_id, 9);
+        EXPECT_TRUE(read->has_data_set);
+        EXPECT_EQ(read->sop_class_uid, request.sop_class_uid);
+        EXPECT_EQ(read->sop_instance_uid, request.sop_instance_uid);
+        EXPECT_EQ(read->type_id, 2);
+        const auto answered = parse_command(write_response(*read, 0));
+        ASSERT_TRUE(answered.ok()) << answered.error().message;
+        EXPECT_EQ(answered->type_id, 2) << "PS3.7 10.3.1.2, 10.3.5.2: the type is repeated";
+        EXPECT_FALSE(answered->has_data_set);
+    }
+}
+
+TEST(Associate, ARequestOfOursAndItsAnswerAreReadBack) {
+    AssociateRequest request;
+    request.called_ae_title = "PACS1";
+    request.calling_ae_title = "CARDIONODE";
+    request.max_pdu = 65536;
+    request.contexts = {{1, "1.2.840.10008.1.20.1", {"1.2.840.10008.1.2.1", "1.2.840.10008.1.2"}},
+                        {3, "1.2.840.10008.1.1", {"1.2.840.10008.1.2"}}};
+    request.roles = {{"1.2.840.10008.1.20.1", false, true}};
+    const auto bytes = write_associate_request(request);
+    const auto read = parse_associate_request(std::span(bytes).subspan(kPduHeaderBytes));
+    ASSERT_TRUE(read.ok()) << read.error().message;
+    EXPECT_EQ(read->called_ae_title, "PACS1");
+    EXPECT_EQ(read->calling_ae_title, "CARDIONODE");
+    EXPECT_EQ(read->max_pdu, 65536U);
+    EXPECT_EQ(read->roles, request.roles);
+    ASSERT_EQ(read->contexts.size(), 2U);
+    EXPECT_EQ(read->contexts[0].transfer_syntaxes, request.contexts[0].transfer_syntaxes);
+
+    const std::vector<AnsweredContext> answers = {
+        {1, ContextResult::Accepted, "1.2.840.10008.1.20.1", "1.2.840.10008.1.2"},
+        {3, ContextResult::UnknownAbstractSyntax, "1.2.840.10008.1.1", "1.2.840.10008.1.2"}};
+    const auto answer = write_associate_accept(*read, answers, 32768, read->roles);
+    const auto accept = parse_associate_accept(std::span(answer).subspan(kPduHeaderBytes));
+    ASSERT_TRUE(accept.ok()) << accept.error().message;
+    EXPECT_EQ(accept->max_pdu, 32768U);
+    EXPECT_EQ(accept->roles, request.roles);
+    ASSERT_EQ(accept->contexts.size(), 2U);
+    EXPECT_EQ(accept->contexts[0].transfer_syntax, "1.2.840.10008.1.2");
+    EXPECT_EQ(accept->contexts[1].result, ContextResult::UnknownAbstractSyntax);
+}
+
+TEST(Associate, EveryCutOfAnAnswerIsRefusedOrReadWithoutHarm) {
+    AssociateRequest request;
+    request.echoed.resize(64);
+    const std::vector<AnsweredContext> answers = {{1, ContextResult::Accepted, "1.2.3", "1.2.840.10008.1.2"}};
+    const std::vector<RoleSelection> roles = {{"1.2.3", false, true}};
+    const auto answer = write_associate_accept(request, answers, 32768, roles);
+    int refused = 0;
+    for (std::size_t size = 0; size < answer.size() - kPduHeaderBytes; ++size)
+        refused += parse_associate_accept(std::span(answer).subspan(kPduHeaderBytes, size)).ok() ? 0 : 1;
+    EXPECT_GT(refused, 100);
 }
 
 TEST(Command, RefusesWhatIsNotFlatOrIncomplete) {

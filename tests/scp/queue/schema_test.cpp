@@ -2,6 +2,7 @@
 
 #include <thread>
 
+#include "conf/base/files.h"
 #include "scp/queue/study_key.h"
 #include "tests/scp/queue/queue_fixture.h"
 
@@ -57,19 +58,64 @@ TEST(Schema, AnOlderFileIsMigratedStepByStepAndKeepsItsRows) {
     EXPECT_EQ(number(database, "SELECT count(*) FROM jobs"), 2) << "a migration ran twice";
 }
 
+/// Names of tables and indexes, and of each table its columns with type, default and key, as SQLite sees them.
+std::string shape(Database& database) {
+    std::string all;
+    std::vector<std::string> tables;
+    auto query =
+        must(database.prepare("SELECT type, name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' ORDER BY name"));
+    while (must(query.step())) {
+        all += query.text(0) + " " + query.text(1) + "\n";
+        if (query.text(0) == "table") tables.push_back(query.text(1));
+    }
+    for (const std::string& table : tables) {
+        auto columns = must(database.prepare(
+            "SELECT name, type, \"notnull\", coalesce(dflt_value, ''), pk FROM pragma_table_info('" + table + "')"));
+        while (must(columns.step())) {
+            all += table;
+            for (int c = 0; c < 5; ++c) all += " " + columns.text(c);
+            all += "\n";
+        }
+    }
+    return all;
+}
+
+/// A file of version 2 with a study whose output is sent.
+void make_version_2(const std::filesystem::path& file) {
+    Database database = open_plain(file);
+    must(database.execute(
+        must(read_file(std::filesystem::path(CARDIONODE_SOURCE_DIR) / "tests/scp/queue/schema_2.sql"))));
+    must(database.execute(
+        "INSERT INTO schema_version VALUES (2, 5);"
+        "INSERT INTO studies (id, key, study_instance_uid, state, first_received, last_received, quiet_since, "
+        "state_since) VALUES (7, 'S00AM', '1.2', 'done', 1, 1, 1, 1);"
+        "INSERT INTO outputs VALUES (3, 7, 1, 'SEG', '1.2.3', '1.2.4', 'a.dcm', 1);"
+        "INSERT INTO outbox (output_id, study_id, revision, destination, state, made_at, not_before, sent_at) VALUES "
+        "(3, 7, 1, 'pacs', 'sent', 1, 1, 2)"));
+}
+
+TEST(Schema, VersionTwoIsBroughtUpToDateKeepsItsRowsAndIsThenAsANewFile) {
+    const TemporaryFolder folder;
+    { must(Queue::open(folder / "new.db")); }
+    make_version_2(folder / "old.db");
+    {
+        Queue queue = must(Queue::open(folder / "old.db"));
+        EXPECT_EQ(must(queue.status()).schema_version, queue_schema().newest);
+        const auto outputs = must(queue.outputs_of("S00AM"));
+        ASSERT_EQ(outputs.size(), 1U);
+        EXPECT_EQ(outputs[0].state, "sent");
+        EXPECT_EQ(outputs[0].commitment, "none") << "nobody asks afterwards for what was done before";
+        EXPECT_EQ(must(queue.finished_studies(Milliseconds(0))), std::vector<std::string>{"S00AM"});
+    }
+    Database fresh = open_plain(folder / "new.db"), migrated = open_plain(folder / "old.db");
+    EXPECT_EQ(shape(migrated), shape(fresh));
+    EXPECT_FALSE(migrated.execute("UPDATE outbox SET commitment = 'perhaps'")) << "the check came along";
+}
+
 TEST(Schema, TheFirstVersionIsBroughtUpToDateAndIsThenAsANewFile) {
     const TemporaryFolder folder;
-    const auto shape = [](Database& database) {
-        std::string all;
-        auto query =
-            must(database.prepare("SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' ORDER BY name"));
-        while (must(query.step())) all += query.text(0) + " ";
-        auto columns = must(database.prepare("SELECT name, type, pk FROM pragma_table_info('removals')"));
-        while (must(columns.step())) all += columns.text(0) + columns.text(1) + columns.text(2) + " ";
-        return all;
-    };
     { must(Queue::open(folder / "new.db")); }
-    { must(Queue::open(folder / "old.db")); }
+    make_version_2(folder / "old.db");
     {
         Database database = open_plain(folder / "old.db");
         must(database.execute("DROP TABLE removals; UPDATE schema_version SET version = 1"));

@@ -134,7 +134,7 @@ TEST(Hostile, EveryBrokenRuleIsAnsweredAndTheNextPeerServed) {
     }
     EXPECT_TRUE(echo_works(receiver.port()));
     EXPECT_EQ(receiver.log().find("process_ended"), std::string::npos) << "a process crashed";
-    EXPECT_TRUE(eventually(seconds(10), [&] { return receiver.children().size() == 1; }));
+    EXPECT_TRUE(eventually(seconds(10), [&] { return receiver.children().size() == kHelpers; }));
 }
 
 TEST(Hostile, AValidSessionCutAtAnyByteHarmsNobody) {
@@ -149,7 +149,7 @@ TEST(Hostile, AValidSessionCutAtAnyByteHarmsNobody) {
         RawPeer(receiver.port()).send(session.substr(0, length));
     // More at once than max_associations: some are sent away for the moment.
     EXPECT_TRUE(eventually(seconds(10), [&] { return echo_works(receiver.port()); }));
-    EXPECT_TRUE(eventually(seconds(20), [&] { return receiver.children().size() == 1; }));
+    EXPECT_TRUE(eventually(seconds(20), [&] { return receiver.children().size() == kHelpers; }));
     EXPECT_EQ(receiver.log().find("process_ended"), std::string::npos);
 }
 
@@ -274,7 +274,7 @@ TEST(Limits, AProcessThatHangsIsEndedAndItsPlaceIsFree) {
     EXPECT_TRUE(peer.closed_within(seconds(20)));
     EXPECT_TRUE(receiver.wait_for_log("association_process_hangs"));
     EXPECT_TRUE(eventually(seconds(5), [&] { return echo_works(receiver.port()); }));
-    EXPECT_TRUE(eventually(seconds(5), [&] { return receiver.children().size() == 1; }));
+    EXPECT_TRUE(eventually(seconds(5), [&] { return receiver.children().size() == kHelpers; }));
 }
 
 TEST(Limits, WithoutItsSentinelTheSpoolTakesNothing) {

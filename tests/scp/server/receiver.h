@@ -19,6 +19,9 @@
 
 namespace cardionode::test {
 
+/// Processes beside those of connections: the indexer, which is the first, and the reporter.
+inline constexpr std::size_t kHelpers = 2;
+
 /// A receiver with its own folders. Prints its log when a test has failed.
 class Receiver {
 public:
@@ -35,6 +38,7 @@ public:
     void change_settings(std::string scp_settings);
     /// SIGHUP; returns when the receiver has said what came of it. @return that line of the log
     std::string reload();
+    void more_settings(const std::string& lines) { scp_settings_ += lines; }  ///< behind those of the constructor
 
     std::filesystem::path folder() const { return folder_.path(); }
     std::filesystem::path spool() const { return spool_; }

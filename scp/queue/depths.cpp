@@ -1,0 +1,26 @@
+// What monitoring asks for.
+#include "scp/queue/session.h"
+
+namespace cardionode {
+
+Result<QueueDepths> Queue::depths() {
+    State& state = *state_;
+    return state.look("counting the queue", [&] {
+        QueueDepths depths;
+        for (const StudyState s : {StudyState::Receiving, StudyState::Ready, StudyState::Processing,
+                                   StudyState::Sending, StudyState::Done, StudyState::SetAside}) {
+            Query row = state.query("SELECT count(*), min(state_since) FROM studies WHERE state = ?", to_string(s));
+            row.next();
+            depths.studies.push_back({s, row.small(0), row.optional_moment(1)});
+        }
+        Query row = state.query(
+            "SELECT destination, state, count(*), total(attempt > 0), min(made_at) FROM outbox GROUP BY destination, "
+            "state ORDER BY destination, state");
+        while (row.next()) {
+            depths.outputs.push_back({row.text(0), row.text(1), row.small(2), row.small(3), row.moment(4)});
+        }
+        return depths;
+    });
+}
+
+}  // namespace cardionode
