@@ -100,6 +100,10 @@ private:
         options.roles = {{std::string(kStorageCommitmentClass), false, true}};
         options.answer = seconds(settings_->scp.association_timeout_seconds);
         options.stop = *stop_;
+        // A receiver that takes nothing in plain sends nothing in plain: it shows its certificate, and the peer's
+        // counts by the same CA, by the pin that stands beside it or by its host.
+        if (settings_->scp.tls.only)
+            options.dial = dial_tls({settings_->scp.tls.files, {}, to.certificate_sha256}, to.ae_title);
         return options;
     }
 

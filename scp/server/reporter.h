@@ -2,7 +2,7 @@
 //
 // One request at a time: waits until the indexer has seen all that was received before, looks the instances up, opens
 // an association to the host that the settings name for the peer, in the role of the SCP (PS3.7 D.3.3.4), and reports.
-// A peer that is away gets it later, after growing pauses, for three days.
+// With scp.tls.only that goes over TLS. A peer that is away gets it later, after growing pauses, for three days.
 // Thread safety: runs in a process of its own.
 #pragma once
 

@@ -92,7 +92,9 @@ Result<Supervisor> Supervisor::create(const NodeSettings& settings, std::filesys
     sigset_t watched;
     sigemptyset(&watched);
     for (const int number : {SIGTERM, SIGINT, SIGCHLD, SIGHUP}) sigaddset(&watched, number);
-    if (::sigprocmask(SIG_BLOCK, &watched, nullptr) != 0) return bug_error("sigprocmask failed");
+    sigset_t blocked = watched;
+    sigaddset(&blocked, SIGUSR1);  // one that comes to a child before become_child() waits, and does not kill it
+    if (::sigprocmask(SIG_BLOCK, &blocked, nullptr) != 0) return bug_error("sigprocmask failed");
     std::signal(SIGPIPE, SIG_IGN);
     std::signal(SIGHUP, SIG_DFL);  // one that is ignored (nohup) would not come here
     s.signals_ = FileDescriptor(::signalfd(-1, &watched, SFD_CLOEXEC | SFD_NONBLOCK));

@@ -4,6 +4,7 @@
 #include <signal.h>
 
 #include "tests/scp/server/commitment_peers.h"
+#include "tests/scp/server/tls_peer.h"
 #include "tests/support/free_port.h"
 
 using namespace cardionode;
@@ -71,6 +72,34 @@ TEST(StorageCommitment, AScannerThatReleasesGetsTheReportOnANewAssociationFromIt
     ASSERT_TRUE(report->got.data);
     EXPECT_EQ(*report->got.data, about("2.25.2", images));
     EXPECT_FALSE(listener.take(seconds(2))) << "reported once";
+}
+
+TEST(StorageCommitment, AReceiverThatTakesOnlyTlsReportsOverTls) {
+    const TemporaryFolder folder;
+    Authority hospital(folder / "pki", "hospital");
+    const int scanner_port = free_port(), port = free_port();
+    const auto tls_only = [&](int at, const Authority::Issued& own) {
+        return "  tls:\n    port: " + std::to_string(at) +
+               "\n    only: true\n    certificate: " + own.certificate.string() + "\n    key: " + own.key.string() +
+               "\n    ca: " + hospital.certificate().string() + "\n";
+    };
+    const auto ct = hospital.issue("ct");
+    // The scanner's own receiver is one of ours: it says "no such transaction" to the report, which shows that it came.
+    Receiver scanner("  ae_title: CT1\n" + tls_only(scanner_port, ct));
+    scanner.start({}, scanner_port);
+    Receiver receiver(peer_settings(scanner_port) + tls_only(port, hospital.issue("node")));
+    receiver.start({}, port);
+    TlsPeer peer(port, TlsPeer::with(ct, hospital.certificate()));
+    peer.send(associate_request({{kCommitment, std::string(kStorageCommitmentClass), {std::string(kExplicit)}}},
+                                "CARDIONODE"));
+    ASSERT_EQ(peer.receive_pdu().substr(0, 1), "\2");
+    peer.send(message(request_command(command_field::kActionRequest, 1), data_of(about("2.25.9", slices(1)))));
+    ASSERT_EQ(response_of(peer.receive_pdu()).first, 0);
+    peer.send(text(write_release_request()));
+    EXPECT_EQ(peer.receive_pdu().substr(0, 1), "\x06");
+    EXPECT_TRUE(receiver.wait_for_log("the peer refused the report (status 0x0115)"));
+    EXPECT_TRUE(scanner.wait_for_log("calling=CARDIONODE called=CT1")) << scanner.log();
+    EXPECT_THAT(scanner.log(), HasSubstr("security=TLSv1"));
 }
 
 TEST(StorageCommitment, WhatIsNotStoredAsAskedIsNamedWithItsReason) {

@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "tests/scp/server/receiver.h"
+#include "tests/scp/server/tls_peer.h"
 #include "tests/support/audit_repository.h"
 #include "tests/support/free_port.h"
 
@@ -132,6 +133,46 @@ TEST(Audit, OfARefusedAssociationIsASecurityAlert) {
     EXPECT_EQ(repository.count("<EventOutcomeDescription>called_ae_title"), 1);
 }
 
+TEST(Audit, OfARefusedTlsHandshakeIsASecurityAlertAndNamesNobody) {
+    const test::TemporaryFolder folder;
+    test::Authority hospital(folder / "pki", "hospital");
+    test::Authority stranger(folder / "other", "hospital");
+    const auto server = hospital.issue("server");
+    const auto evil = stranger.issue("evil", {"Jane Doe"});
+    const int port = test::free_port();
+    Observed o("  tls:\n    port: " + std::to_string(port) + "\n    certificate: " + server.certificate.string() +
+               "\n    key: " + server.key.string() + "\n    ca: " + hospital.certificate().string() + "\n");
+    const Repository repository(o.audit_port);
+    o.start();
+    EXPECT_FALSE(test::tls_echo_works(port, test::TlsPeer::with(evil)));
+    ASSERT_TRUE(eventually(seconds(20), [&] { return repository.count("\"110113\"") == 1; }));
+    EXPECT_EQ(repository.count("\"110126\""), 1);
+    EXPECT_EQ(repository.count("<EventOutcomeDescription>unknown_ca"), 1);
+    EXPECT_EQ(repository.count(R"(NetworkAccessPointID="127.0.0.1")"), 1);
+    EXPECT_EQ(repository.count("Jane"), 0);
+    EXPECT_EQ(o.metrics()["cardionode_associations_rejected_total{reason=\"tls\"}"], 1);
+    EXPECT_TRUE(test::tls_echo_works(port, test::TlsPeer::with(hospital.issue("scanner", {"CT1"}))));
+    EXPECT_EQ(o.metrics()["cardionode_associations_accepted_total"], 1);
+}
+
+TEST(Audit, OfAReloadSaysWhetherTheNewSettingsAreInUseAndThoseOfTheAuditWaitForARestart) {
+    Observed o;
+    const Repository repository(o.audit_port);
+    o.start();
+    o.receiver.more_settings("  study_uids: true\n");
+    o.receiver.write_settings();
+    EXPECT_THAT(o.receiver.reload(), HasSubstr(" reloaded"));
+    EXPECT_TRUE(o.receiver.wait_for_log("reload_needs_restart keys=audit"));
+    ASSERT_TRUE(eventually(seconds(20), [&] { return repository.count("\"110129\"") == 1; }));
+    EXPECT_EQ(repository.count("<EventOutcomeDescription>settings reloaded"), 1);
+    o.receiver.more_settings("  no_such_key: 1\n");
+    o.receiver.write_settings();
+    EXPECT_THAT(o.receiver.reload(), HasSubstr(" reload_failed"));
+    ASSERT_TRUE(eventually(seconds(20), [&] { return repository.count("\"110129\"") == 2; }));
+    EXPECT_EQ(repository.count("audit.no_such_key"), 1);
+    EXPECT_EQ(repository.count(R"(EventOutcomeIndicator="4")"), 1);
+}
+
 TEST(Audit, ARepositoryThatIsAwayDelaysNoAnswerAndGetsEverythingLater) {
     Observed o;
     o.start();  // nobody listens on the audit port
@@ -218,7 +259,7 @@ TEST(Metrics, CountWhatHappenedAcrossTheProcessesOfTheReceiver) {
 TEST(Metrics, StayRightWhenProcessesOfAssociationsAreKilled) {
     Observed o;
     o.start();
-    const std::size_t beside = 4;  // indexer, reporter, audit sender, metrics
+    const std::size_t beside = test::kHelpers + 2;  // audit sender, metrics
     ASSERT_TRUE(eventually(seconds(10), [&] { return o.receiver.children().size() == beside; }));
     const auto known = o.receiver.children();
     constexpr int kKilled = 5;

@@ -120,7 +120,7 @@ TEST_F(Tls, WhoIsNotLetInIsLoggedWithTheReasonAndTheNextIsServed) {
     }
     EXPECT_THAT(receiver.log(), Not(HasSubstr("Jane")));
     EXPECT_THAT(receiver.log(), Not(HasSubstr("process_ended")));
-    EXPECT_TRUE(eventually(seconds(10), [&] { return receiver.children().size() == 1; }));
+    EXPECT_TRUE(eventually(seconds(10), [&] { return receiver.children().size() == kHelpers; }));
 }
 
 TEST_F(Tls, AClientThatRefusesOurCertificateIsLogged) {
@@ -191,8 +191,8 @@ TEST_F(Tls, SilentStalledAndSlowPeersDelayNobody) {
     }
     std::vector<std::unique_ptr<RawPeer>> slow;
     for (int i = 0; i < 5; ++i) slow.push_back(std::make_unique<RawPeer>(i % 2 == 0 ? receiver.port() : port_));
-    // All are there, each with a process of its own, beside the indexer.
-    ASSERT_TRUE(eventually(seconds(30), [&] { return receiver.children().size() == 106; }));
+    // All are there, each with a process of its own, beside the helpers.
+    ASSERT_TRUE(eventually(seconds(30), [&] { return receiver.children().size() == kHelpers + 105; }));
     const std::string request = associate_request(kContexts);
     for (std::size_t round = 0; round < 3; ++round) {
         for (std::size_t i = 0; i < slow.size(); ++i) slow[i]->send((i % 2 == 0 ? request : hello).substr(round, 1));
