@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <cmath>
 #include <map>
 #include <string_view>
@@ -198,6 +199,16 @@ void draw_landmarks(Pen& pen, const Page& page, const CtSeries& source, const Fi
     for (const Mark& mark : marks) pen.label(mark.at, 14 * u, mark.text, 11 * u, mark.colour);
 }
 
+/// A title for the page that is about nothing but the annulus: its whole title would be cut off where it differs.
+std::string title_on_annulus_page(const Measurement& measurement) {
+    if (measurement.name == "annulus_tilt_deg") return "Angle to the axial plane";
+    std::string title = measurement.title.substr(0, measurement.title.find(" ("));
+    constexpr std::string_view kAnnulus = "Annulus ";
+    if (title.starts_with(kAnnulus)) title.erase(0, kAnnulus.size());
+    if (!title.empty()) title[0] = static_cast<char>(std::toupper(static_cast<unsigned char>(title[0])));
+    return title;
+}
+
 /// The annulus in numbers, at the right under the banner. The rest stands on the summary page: a longer list would
 /// cover the root, and heights stand beside their points.
 void draw_measurements(Pen& pen, const Findings& findings) {
@@ -207,7 +218,8 @@ void draw_measurements(Pen& pen, const Findings& findings) {
         if (!measurement.value || !measurement.name.starts_with("annulus_") || y > pen.side() * 0.3) continue;
         const std::string value = "  " + with_unit(measurement);
         const double room = 280 * u - Canvas::text_width(value, 10 * u);
-        pen.write_right(pen.side() - 16 * u, y, fitted(measurement.title, 10 * u, room) + value, 10 * u, kWhite);
+        pen.write_right(pen.side() - 16 * u, y, fitted(title_on_annulus_page(measurement), 10 * u, room) + value,
+                        10 * u, kWhite);
         y += 20 * u;
     }
 }
