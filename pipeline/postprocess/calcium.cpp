@@ -12,6 +12,8 @@
 namespace cardionode {
 namespace {
 
+constexpr double kLumenStep = 300, kNearTheStep = 40;  // HU, of the rule by_lumen
+
 constexpr double kNearHingeMm = 20;
 
 /// Index steps to every voxel whose centre is within `radius_mm`.
@@ -40,7 +42,12 @@ Result<double> calcium_threshold(const CalciumRule& rule, const std::optional<do
     }
     if (!lumen_hu) return reject_error("the density of the blood in the aortic root is not known");
     if (rule.rule == "lumen_plus") return *lumen_hu + rule.threshold_hu;
-    return *lumen_hu < 300 ? 450.0 : 850.0;
+    return *lumen_hu < kLumenStep ? 450.0 : 850.0;
+}
+
+std::optional<double> other_threshold(const CalciumRule& rule, const std::optional<double>& lumen_hu) {
+    if (rule.rule != "by_lumen" || !lumen_hu || std::abs(*lumen_hu - kLumenStep) > kNearTheStep) return std::nullopt;
+    return *lumen_hu < kLumenStep ? 850.0 : 450.0;
 }
 
 std::string in_words(const CalciumRule& rule) {

@@ -22,6 +22,10 @@ namespace cardionode {
 /// lumen without one.
 Result<double> calcium_threshold(const CalciumRule& rule, const std::optional<double>& lumen_hu);
 
+/// The threshold on the other side of a rule's step, where the lumen lies within 40 HU of it: a noisy median decides
+/// there between volumes that differ several times. None: the rule has no step, or it is far.
+std::optional<double> other_threshold(const CalciumRule& rule, const std::optional<double>& lumen_hu);
+
 /// The rule for people: "fixed", "lumen + 100 HU", "450 HU where the lumen is below 300 HU; else 850 HU". No comma.
 std::string in_words(const CalciumRule& rule);
 

@@ -133,6 +133,14 @@ std::optional<std::string> unusable(const Volume& ct, const Findings& findings, 
         rules.min_contrast_hu);
 }
 
+constexpr double kWorthTellingMm3 = 20;
+
+double volume_mm3(const LabelMap& calcium) {
+    const Vec3& spacing = calcium.grid.spacing();
+    const auto voxels = std::count(calcium.voxels.begin(), calcium.voxels.end(), std::uint8_t{1});
+    return static_cast<double>(voxels) * spacing[0] * spacing[1] * spacing[2];
+}
+
 /// Adds the group of the calcium head, or says why it cannot be measured.
 Result<void> add_calcium(Postprocessed& done, const Volume& ct, const Prediction& prediction,
                          const BundleManifest& manifest, const Heart& heart,
@@ -164,6 +172,18 @@ Result<void> add_calcium(Postprocessed& done, const Volume& ct, const Prediction
     auto calcium = find_calcium(*probabilities, manifest.calcium, ct, hinges, lumen);
     if (!calcium) return std::move(calcium).error();
     done.calcium_threshold_hu = *threshold;
+    if (const auto other = other_threshold(manifest.calcium, lumen)) {
+        const auto beyond =
+            find_calcium(*probabilities, {"fixed", *other, manifest.calcium.dilate_mm}, ct, hinges, lumen);
+        if (!beyond) return beyond.error();
+        const double here = volume_mm3(*calcium), there = volume_mm3(*beyond);
+        if (std::max(here, there) >= kWorthTellingMm3) {
+            done.findings.warnings.push_back(
+                fmt::format("the blood in the aortic root has {:.0f} HU, near the 300 HU at which the rule for calcium "
+                            "changes its threshold: {:.0f} mm3 at {:.0f} HU, {:.0f} mm3 at {:.0f} HU",
+                            *lumen, here, *threshold, there, *other));
+        }
+    }
     done.findings.groups.push_back(to_group(std::string(names::kValveCalcium), *head, std::move(*calcium)));
     return {};
 }

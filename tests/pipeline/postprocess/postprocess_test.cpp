@@ -193,6 +193,11 @@ TEST(Calcium, TheRuleOfTheManifestGivesTheThreshold) {
     EXPECT_EQ(*calcium_threshold({"lumen_plus", 100, 2}, 380.0), 480);
     EXPECT_EQ(*calcium_threshold({"by_lumen", 0, 2}, 250.0), 450);
     EXPECT_EQ(*calcium_threshold({"by_lumen", 0, 2}, 300.0), 850);
+    EXPECT_EQ(other_threshold({"by_lumen", 0, 2}, 296.0), 850);
+    EXPECT_EQ(other_threshold({"by_lumen", 0, 2}, 312.0), 450);
+    EXPECT_EQ(other_threshold({"by_lumen", 0, 2}, 250.0), std::nullopt);
+    EXPECT_EQ(other_threshold({"by_lumen", 0, 2}, std::nullopt), std::nullopt);
+    EXPECT_EQ(other_threshold({"fixed", 850, 2}, 300.0), std::nullopt);
     EXPECT_EQ(calcium_threshold({"lumen_plus", 100, 2}, std::nullopt).error().kind, ErrorKind::Reject);
     EXPECT_EQ(calcium_threshold({"guess", 100, 2}, 300.0).error().kind, ErrorKind::Config);
 }
