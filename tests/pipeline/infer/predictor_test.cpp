@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "conf/base/files.h"
+#include "models/autocast.h"
 #include "models/network.h"
 #include "models/sliding_window.h"
 #include "tests/support/temporary_folder.h"
@@ -52,8 +53,23 @@ protected:
     Bundle bundle;
     std::shared_ptr<Network> network;
     Volume image{grid_of({2, 2, 2}, {40, 20, 18}), 0.0f};
-    DeviceChoice on_cpu{"cpu", true, 1};
+    DeviceChoice on_cpu{"cpu", false, 1};  // float32: compared to the last digits
 };
+
+TEST_F(TinyBundle, MixedPrecisionOnTheCpuChangesProbabilitiesALittle) {
+    auto exact = predictor().run(image);
+    on_cpu.mixed_precision = true;
+    auto narrow = predictor().run(image);
+    ASSERT_TRUE(exact.ok() && narrow.ok());
+    float most = 0;
+    for (std::size_t c = 0; c < 3; ++c) {
+        const auto &a = exact->heads[0].channels[c].voxels, &b = narrow->heads[0].channels[c].voxels;
+        for (std::size_t v = 0; v < a.size(); ++v) most = std::max(most, std::abs(a[v] - b[v]));
+    }
+    EXPECT_LT(most, 0.05F);
+    if (narrow_on_cpu() == torch::kBFloat16) EXPECT_GT(most, 0) << "it ran in float32";
+    else EXPECT_EQ(most, 0) << "this CPU has no bfloat16 to gain from";
+}
 
 TEST_F(TinyBundle, GivesTheBlendedProbabilitiesOfEachHeadOnTheImagesGrid) {
     auto prediction = predictor().run(image);
