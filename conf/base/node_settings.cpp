@@ -237,7 +237,7 @@ DestinationSettings read_destination(Section s) {
     s.integer("retry_first_seconds", c.retry_first_seconds, 1, 86400);
     s.integer("retry_longest_seconds", c.retry_longest_seconds, 1, 86400);
     s.integer("give_up_hours", c.give_up_hours, 1, 8760);
-    if (Section tls = s.section("tls"); s.has("tls")) c.tls = read_destination_tls(std::move(tls));
+    if (Section tls = s.section("tls"); s.has("tls")) c.tls = read_destination_tls(tls);
     s.one_of("commitment", c.commitment, {"off", "when_offered", "required"});
     s.integer("commitment_wait_seconds", c.commitment_wait_seconds, 1, 86400);
     if (c.retry_longest_seconds < c.retry_first_seconds) {
