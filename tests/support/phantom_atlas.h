@@ -4,6 +4,10 @@
 #include <cmath>
 #include <cstdint>
 #include <stdexcept>
+#include <utility>
+#include <vector>
+
+#include <gtest/gtest.h>
 
 #include "models/train/phantom.h"
 
@@ -28,6 +32,23 @@ inline std::uint64_t fingerprint(const train::Phantom& p) {
     }
     for (const float v : p.hu) add(static_cast<std::uint64_t>(std::lround(v) + 4096));
     return hash;
+}
+
+/// Seeds and fingerprints of an edition on a coarse grid, and of seed 77 on a fine one.
+struct EditionFingerprints {
+    std::vector<std::pair<std::uint64_t, std::uint64_t>> coarse;
+    std::uint64_t fine_77 = 0;
+};
+
+inline void expect_edition_stays(int edition, const EditionFingerprints& expected) {
+    train::PhantomOptions options;
+    options.edition = edition;
+    const auto drawn = [&](std::uint64_t seed, const train::PhantomGrid& grid) {
+        return fingerprint(draw_phantom(phantom_atlas(), seed, grid, options));
+    };
+    for (const auto& [seed, hash] : expected.coarse)
+        EXPECT_EQ(drawn(seed, train::PhantomGrid::around({0, 5, -5}, {48, 48, 48}, 4)), hash) << seed;
+    EXPECT_EQ(drawn(77, train::PhantomGrid::around({0, 0, 5}, {48, 48, 48}, 1)), expected.fine_77);
 }
 
 }  // namespace cardionode::test

@@ -132,20 +132,11 @@ TEST(RealChest, RefusesDamagedFiles) {
 }
 
 TEST(PhantomEdition3, StaysAsItWas) {
-    PhantomOptions options;
-    options.edition = 3;
-    const std::pair<std::uint64_t, std::uint64_t> coarse[] = {{1, 14414288356933069213ULL},
-                                                              {2, 6332312336235106357ULL},
-                                                              {3, 8350482806935176338ULL},
-                                                              {14, 4392890092490520628ULL}};
-    for (const auto& [seed, hash] : coarse) {
-        EXPECT_EQ(
-            test::fingerprint(draw_phantom(atlas(), seed, PhantomGrid::around({0, 5, -5}, {48, 48, 48}, 4), options)),
-            hash)
-            << seed;
-    }
-    EXPECT_EQ(test::fingerprint(draw_phantom(atlas(), 77, PhantomGrid::around({0, 0, 5}, {48, 48, 48}, 1), options)),
-              1796778560838921674ULL);
+    test::expect_edition_stays(3, {{{1, 14414288356933069213ULL},
+                                    {2, 6332312336235106357ULL},
+                                    {3, 8350482806935176338ULL},
+                                    {14, 4392890092490520628ULL}},
+                                   1796778560838921674ULL});
 }
 
 }  // namespace

@@ -58,20 +58,11 @@ TEST(PhantomEdition4, OstiaLieBelowTheSinotubularJunction) {
 }
 
 TEST(PhantomEdition4, StaysAsItWas) {
-    PhantomOptions options;
-    options.edition = 4;
-    const std::pair<std::uint64_t, std::uint64_t> coarse[] = {{1, 1702685647588499408ULL},
-                                                              {2, 10834811378744619234ULL},
-                                                              {3, 8598443007277545074ULL},
-                                                              {14, 10972036051444750273ULL}};
-    for (const auto& [seed, hash] : coarse) {
-        EXPECT_EQ(
-            test::fingerprint(draw_phantom(atlas(), seed, PhantomGrid::around({0, 5, -5}, {48, 48, 48}, 4), options)),
-            hash)
-            << seed;
-    }
-    EXPECT_EQ(test::fingerprint(draw_phantom(atlas(), 77, PhantomGrid::around({0, 0, 5}, {48, 48, 48}, 1), options)),
-              3697499612749349623ULL);
+    test::expect_edition_stays(4, {{{1, 1702685647588499408ULL},
+                                    {2, 10834811378744619234ULL},
+                                    {3, 8598443007277545074ULL},
+                                    {14, 10972036051444750273ULL}},
+                                   3697499612749349623ULL});
 }
 
 }  // namespace
