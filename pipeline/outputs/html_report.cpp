@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "conf/base/base64.h"
+#include "conf/base/markup.h"
 #include "pipeline/outputs/pages.h"
 #include "pipeline/outputs/png_file.h"
 #include "pipeline/volume/anatomy_names.h"
@@ -58,22 +59,6 @@ h2:first-child { margin-top: 0; }
 footer { border-top: 0.3mm solid #16191d; margin-top: 1.6mm; padding-top: 0.8mm; font-size: 6.8pt; color: #444b54;
   overflow-wrap: anywhere; }
 )";
-
-std::string escaped(const std::string& text) {
-    std::string out;
-    for (const char c : text) {
-        switch (c) {
-            case '&': out += "&amp;"; break;
-            case '<': out += "&lt;"; break;
-            case '>': out += "&gt;"; break;
-            case '"': out += "&quot;"; break;
-            default:
-                if (static_cast<unsigned char>(c) >= 0x20) out += c;
-                else out += ' ';
-        }
-    }
-    return out;
-}
 
 std::string unit_of(const Measurement& m) {
     const std::string& unit = m.unit.value;
@@ -137,7 +122,8 @@ const Measurement* measurement(const Findings& findings, std::string_view name) 
 
 std::string tile(const std::string& title, const std::string& value, const std::string& below) {
     return fmt::format("<div class=\"tile{}\"><i>{}</i><b>{}</b><i>{}</i></div>\n", value.empty() ? " none" : "",
-                       escaped(title), value.empty() ? "–" : escaped(value), below.empty() ? "&nbsp;" : escaped(below));
+                       escaped_markup(title), value.empty() ? "–" : escaped_markup(value),
+                       below.empty() ? "&nbsp;" : escaped_markup(below));
 }
 
 /// The six numbers that a valve is chosen by.
@@ -167,7 +153,7 @@ std::string pictures(const CtSeries& source, const Findings& findings) {
     for (const Page& page : pages_for_report(source, findings, kPictures)) {
         const std::string png = encode_png(draw_page(page, source, findings, window, kPictureSide, kPictureTextScale));
         html += fmt::format("<img alt=\"{}\" src=\"data:image/png;base64,{}\">\n",
-                            escaped(page.title + ", " + page.place), to_base64(png));
+                            escaped_markup(page.title + ", " + page.place), to_base64(png));
     }
     return html + "</section>\n";
 }
@@ -189,7 +175,7 @@ public:
         if (texts_.empty()) return {};
         std::string text = "<p class=\"s\">± one standard deviation. Rests on: ";
         for (std::size_t n = 0; n < texts_.size(); ++n) {
-            text += fmt::format("{}<b>{}</b> {}", n == 0 ? "" : " &ensp;", letter(n), escaped(texts_[n]));
+            text += fmt::format("{}<b>{}</b> {}", n == 0 ? "" : " &ensp;", letter(n), escaped_markup(texts_[n]));
         }
         return text + "</p>\n";
     }
@@ -218,8 +204,8 @@ MeasurementTables measurement_tables(const Findings& findings) {
             (m.name.starts_with("valve_calcium") ? calcium : rows)
                 .push_back(fmt::format("<tr><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td "
                                        "class=\"s\">{}</td></tr>\n",
-                                       escaped(m.title), escaped(value_of(m)), escaped(plus_minus(m)),
-                                       footnotes.letter(rests_on(m))));
+                                       escaped_markup(m.title), escaped_markup(value_of(m)),
+                                       escaped_markup(plus_minus(m)), footnotes.letter(rests_on(m))));
             continue;
         }
         const std::string reason = m.reason.empty() ? "no reason is known" : m.reason;
@@ -245,8 +231,8 @@ MeasurementTables measurement_tables(const Findings& findings) {
     if (!calcium.empty()) tables.calcium = table("Calcium", calcium, 0, calcium.size());
     if (!rows.empty() || !calcium.empty()) tables.below = footnotes.html();
     for (const auto& [reason, titles] : without) {
-        tables.below +=
-            fmt::format("<p class=\"s\"><b>Not measured</b> ({}): {}.</p>\n", escaped(reason), escaped(titles));
+        tables.below += fmt::format("<p class=\"s\"><b>Not measured</b> ({}): {}.</p>\n", escaped_markup(reason),
+                                    escaped_markup(titles));
     }
     return tables;
 }
@@ -264,8 +250,9 @@ std::string landmark_table(const Findings& findings) {
     for (std::size_t n = 0; n < findings.landmarks.size(); ++n) {
         const Landmark& l = findings.landmarks[n];
         if (!l.position) {
-            html += fmt::format("<tr class=\"no\"><td>{}</td><td colspan=\"5\" class=\"s\">not found{}</td></tr>\n",
-                                escaped(short_title(l)), l.reason.empty() ? "" : ": " + escaped(l.reason));
+            html +=
+                fmt::format("<tr class=\"no\"><td>{}</td><td colspan=\"5\" class=\"s\">not found{}</td></tr>\n",
+                            escaped_markup(short_title(l)), l.reason.empty() ? "" : ": " + escaped_markup(l.reason));
             continue;
         }
         const Vec3& p = l.position->lps_mm;
@@ -274,7 +261,7 @@ std::string landmark_table(const Findings& findings) {
         html += fmt::format(
             "<tr><td>{}{}</td><td class=\"n\">{:.1f}</td><td class=\"n\">{:.1f}</td><td "
             "class=\"n\">{:.1f}</td><td class=\"n\">{:.2f}</td><td class=\"n\">{}</td></tr>\n",
-            swatch("dot", landmark_colour(n)), escaped(short_title(l)), p[0], p[1], p[2], l.confidence, error);
+            swatch("dot", landmark_colour(n)), escaped_markup(short_title(l)), p[0], p[1], p[2], l.confidence, error);
     }
     html += "</table>\n";
     if (any_error) {
@@ -291,13 +278,13 @@ std::string structure_table(const Findings& findings) {
         const bool any = std::any_of(group.segments.begin(), group.segments.end(),
                                      [](const Segment& s) { return s.volume_ml.has_value(); });
         if (!any) continue;  // the measurements say what was looked for
-        html += fmt::format("<h2>{}</h2>\n<p class=\"s\">", escaped(group.title));
+        html += fmt::format("<h2>{}</h2>\n<p class=\"s\">", escaped_markup(group.title));
         bool first = true;
         for (const Segment& s : group.segments) {
             std::string volume = "not found";
             if (s.volume_ml) volume = fmt::format("{:.{}f} ml", *s.volume_ml, *s.volume_ml < 1 ? 3 : 0);
             html += fmt::format("{}{}{} {}", first ? "" : " &ensp;", swatch("box", {s.rgb[0], s.rgb[1], s.rgb[2]}),
-                                escaped(s.title), volume);
+                                escaped_markup(s.title), volume);
             first = false;
         }
         html += "</p>\n";
@@ -308,7 +295,7 @@ std::string structure_table(const Findings& findings) {
 std::string row_text(const ReportFacts::Rows& rows) {
     std::string text;
     for (const auto& [name, value] : rows) {
-        text += (text.empty() ? "" : " · ") + escaped(name) + " <b>" + escaped(value) + "</b>";
+        text += (text.empty() ? "" : " · ") + escaped_markup(name) + " <b>" + escaped_markup(value) + "</b>";
     }
     return text;
 }
@@ -332,13 +319,13 @@ std::string html_report(const CtSeries& source, const Findings& findings, const 
     html += fmt::format(
         "<header><div><h1>Aortic root from cardiac CT</h1>{}</div><div class=\"right\">{}<br>Model <b>{} "
         "{}</b> · {} UTC</div></header>\n",
-        facts.identity.empty() ? "without patient identity" : row_text(facts.identity), escaped(facts.images),
-        escaped(model.name), escaped(model.version), made.substr(0, 10) + " " + made.substr(11));
+        facts.identity.empty() ? "without patient identity" : row_text(facts.identity), escaped_markup(facts.images),
+        escaped_markup(model.name), escaped_markup(model.version), made.substr(0, 10) + " " + made.substr(11));
     html += tiles(findings);
     if (!findings.warnings.empty()) {
         html += "<div class=\"warnings\">";
         for (std::size_t n = 0; n < findings.warnings.size(); ++n) {
-            html += (n == 0 ? "" : "<br>") + escaped(findings.warnings[n]);
+            html += (n == 0 ? "" : "<br>") + escaped_markup(findings.warnings[n]);
         }
         html += "</div>\n";
     }
@@ -350,7 +337,7 @@ std::string html_report(const CtSeries& source, const Findings& findings, const 
     html += fmt::format(
         "<footer>cardionode {} · weights SHA-256 {}{}{} · coordinates: DICOM patient axes (L left, P back, "
         "S head)</footer>\n</body></html>\n",
-        escaped(facts.software_version), escaped(model.sha256), facts.settings.empty() ? "" : " · ",
+        escaped_markup(facts.software_version), escaped_markup(model.sha256), facts.settings.empty() ? "" : " · ",
         row_text(facts.settings));
     return html;
 }

@@ -3,23 +3,18 @@
 #include <arpa/inet.h>
 #include <fmt/format.h>
 
+#include "conf/base/markup.h"
+
 namespace cardionode {
 namespace {
 
+/// Peers choose AE titles freely; bytes that are no ASCII would make the XML invalid.
 std::string escaped(std::string_view text) {
-    std::string out;
-    for (const char c : text) {
-        switch (c) {
-            case '&': out += "&amp;"; break;
-            case '<': out += "&lt;"; break;
-            case '>': out += "&gt;"; break;
-            case '"': out += "&quot;"; break;
-            default:
-                // Peers choose AE titles freely; bytes that are no ASCII would make the XML invalid.
-                out += static_cast<unsigned char>(c) < 0x20 || static_cast<unsigned char>(c) > 0x7e ? ' ' : c;
-        }
+    std::string ascii(text);
+    for (char& c : ascii) {
+        if (static_cast<unsigned char>(c) > 0x7e) c = ' ';
     }
-    return out;
+    return escaped_markup(ascii);
 }
 
 std::string code(std::string_view element, const AuditCode& c) {

@@ -12,6 +12,7 @@
 #include <openssl/x509v3.h>
 
 #include "conf/base/files.h"
+#include "conf/base/free_by.h"
 
 namespace cardionode {
 namespace {
@@ -26,13 +27,6 @@ constexpr auto kCiphers13 = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_C
 constexpr int kSecurityLevel = 2;
 constexpr std::size_t kReadBufferBytes = 64 * 1024;  // several records by one recv
 
-template <auto Function>
-struct FreeBy {
-    template <class T>
-    void operator()(T* p) const noexcept {
-        Function(p);
-    }
-};
 using Bio = std::unique_ptr<BIO, FreeBy<BIO_free_all>>;
 using Certificate = std::unique_ptr<X509, FreeBy<X509_free>>;
 using PrivateKey = std::unique_ptr<EVP_PKEY, FreeBy<EVP_PKEY_free>>;

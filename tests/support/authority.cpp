@@ -9,16 +9,11 @@
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 
+#include "conf/base/free_by.h"
+
 namespace cardionode::test {
 namespace {
 
-template <auto Function>
-struct FreeBy {
-    template <class T>
-    void operator()(T* p) const noexcept {
-        Function(p);
-    }
-};
 using Key = std::unique_ptr<EVP_PKEY, FreeBy<EVP_PKEY_free>>;
 using Certificate = std::unique_ptr<X509, FreeBy<X509_free>>;
 using List = std::unique_ptr<X509_CRL, FreeBy<X509_CRL_free>>;
