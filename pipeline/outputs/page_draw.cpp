@@ -201,7 +201,7 @@ void draw_landmarks(Pen& pen, const Page& page, const CtSeries& source, const Fi
 
 /// A title for the page that is about nothing but the annulus: its whole title would be cut off where it differs.
 std::string title_on_annulus_page(const Measurement& measurement) {
-    if (measurement.name == "annulus_tilt_deg") return "Angle to the axial plane";
+    if (measurement.name == "annulus_tilt_deg") return "Tilt to axial plane";
     std::string title = measurement.title.substr(0, measurement.title.find(" ("));
     constexpr std::string_view kAnnulus = "Annulus ";
     if (title.starts_with(kAnnulus)) title.erase(0, kAnnulus.size());
