@@ -9,12 +9,12 @@ BUILD_PACKAGES=(cmake ninja-build g++ ccache pkg-config git
     libtorch-dev libopenblas0-pthread libdcmtk-dev libinsighttoolkit5-dev libssl-dev libyaml-cpp-dev libsqlite3-dev
     libfmt-dev libcli11-dev nlohmann-json3-dev libpng-dev libopenjp2-7-dev libseccomp-dev zlib1g-dev libsystemd-dev
     libjemalloc-dev
-    libboost-dev libgtest-dev libgmock-dev)
+    libboost-dev libprotobuf-dev protobuf-compiler libgtest-dev libgmock-dev)
 # A PACS, a scanner's C-STORE, and what unpacks and reads the demo's files.
 DEMO_PACKAGES=(orthanc dcmtk curl xz-utils python3)
 # Validators and readers that are not ours, and the checks of the source.
 TEST_PACKAGES=(orthanc-dicomweb orthanc-gdcm dicom3tools libgdcm-tools libpixelmed-java default-jre-headless
-    python3-pydicom python3-numpy clang-format clang-tidy systemd systemd-container openssl)
+    python3-pydicom python3-numpy tcpdump clang-format clang-tidy systemd systemd-container openssl)
 
 if [ -t 1 ]; then BOLD=$'\e[1m' RED=$'\e[31m' PLAIN=$'\e[0m'; else BOLD='' RED='' PLAIN=''; fi
 say() { printf '%s== %s%s\n' "$BOLD" "$*" "$PLAIN"; }

@@ -1,0 +1,45 @@
+// What privacy was spent, night by night, and when it is spent up: Renyi differential privacy of the Gaussian
+// mechanism.
+//
+//   rdp(a) = 1/(a-1) log sum_k C(a,k) (1-q)^(a-k) q^k exp((k^2-k)/(2 z^2)), q = 1: a/(2 z^2)        (Mironov et al.
+//   2019) eps    = min over a = 2..512 of [ sum of rdp(a) + log((a-1)/a) - (log delta + log a)/(a-1) ]    (Balle et al.
+//   2020)
+// A night is booked, durably, before its update leaves: a crash can spend too much of the budget, never too little.
+// Thread safety: a Ledger belongs to one thread; the file to one process (the client's lock).
+// Errors: Reject when the night would exceed the budget; Config, Retry of the file.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "conf/base/result.h"
+
+namespace cardionode::fed {
+
+/// @param q  sampling rate, @param z  noise multiplier, @param steps  how often
+double epsilon_of(double q, double z, std::int64_t steps, double delta);
+
+struct LedgerEntry {
+    std::string model_id, message_id;  ///< a message is booked once, however often it is sent
+    std::int64_t round = 0;
+    double noise_multiplier = 0;  ///< 0: sent without noise, without any guarantee
+    std::string at;               ///< UTC, ISO 8601
+};
+
+class Ledger {
+public:
+    static Result<Ledger> open(const std::filesystem::path& file);
+    /// Books a night. @param budget  epsilon at delta that may be spent in all; 0: no bound
+    Result<void> book(const LedgerEntry& entry, double budget, double delta);
+    /// Of all nights with noise; infinite when one was sent without.
+    double spent(double delta) const;
+    const std::vector<LedgerEntry>& entries() const { return entries_; }
+
+private:
+    std::filesystem::path file_;
+    std::vector<LedgerEntry> entries_;
+};
+
+}  // namespace cardionode::fed
