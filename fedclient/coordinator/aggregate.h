@@ -6,9 +6,12 @@
 // Integer tensors are never averaged. (Why per head: facts of FedKD's partial labels; a site without labels of a head
 // would dilute it.) Before that an update is dropped, with its reason, if it is not finite, has a wrong or missing
 // tensor, its norm of W_k - W (per head and body) is more than max_norm_ratio times the median, or its cosine to the
-// median direction is below min_cosine. The sums run in the sites' alphabetical order: the same updates give the same
-// bits. Memory: one tensor of every site at a time. Thread safety: pure functions on files. Errors: Reject when fewer
-// than quorum updates are left (the report says why); Config, Retry as models/weights/tensor_file.h.
+// median direction (per head and body) is below min_cosine - 3/sqrt(values): so little that small heads, where
+// independent directions differ by chance, cannot cost an honest site its update. The sums run in the sites'
+// alphabetical order: the same updates give the same bits. Memory: a slice of 64 Ki values of every site at a time.
+// Thread safety: pure functions on files. Errors: Reject when fewer than quorum updates with a weight are left (the
+// message says which were dropped and why); Config for a base that is not F32 or F64 and for rules out of range;
+// Config, Retry as models/weights/tensor_file.h. An update's own damaged file costs only that update.
 #pragma once
 
 #include <cstdint>
@@ -48,6 +51,10 @@ struct AggregationReport {
     std::map<std::string, std::map<std::string, double>> norms;    ///< group -> site -> |W_k - W|
     std::vector<std::string> unchanged_heads;
 };
+
+/// Which updates are dropped, what the others weigh, without a quorum and without writing anything.
+Result<AggregationReport> screen_updates(const std::filesystem::path& base, const std::vector<SiteUpdate>& updates,
+                                         const AggregationRules& rules);
 
 /// Writes the new weights to `out`, durably. `out` is untouched on an error.
 Result<AggregationReport> aggregate(const std::filesystem::path& base, const std::vector<SiteUpdate>& updates,
