@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -24,6 +25,27 @@ inline std::string to_base64(std::string_view bytes) {
         }
     }
     return text;
+}
+
+/// Nothing for anything but the one text that to_base64 gives: no blanks, no missing padding, no stray bits.
+inline std::optional<std::string> from_base64(std::string_view text) {
+    constexpr std::string_view kDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    if (text.size() % 4 != 0) return std::nullopt;
+    std::string bytes;
+    bytes.reserve(text.size() / 4 * 3);
+    for (std::size_t at = 0; at < text.size(); at += 4) {
+        std::uint32_t group = 0;
+        for (std::size_t n = 0; n < 4; ++n) {
+            const char c = text[at + n];
+            const auto digit = kDigits.find(c);
+            if (digit == std::string_view::npos && c != '=') return std::nullopt;
+            group = group << 6 | (c == '=' ? 0U : static_cast<std::uint32_t>(digit));
+        }
+        for (std::size_t n = 0; n < 3; ++n) bytes += static_cast<char>(group >> (16 - 8 * n) & 0xffU);
+    }
+    if (!text.empty() && text.back() == '=') bytes.resize(bytes.size() - (text[text.size() - 2] == '=' ? 2 : 1));
+    if (to_base64(bytes) != text) return std::nullopt;
+    return bytes;
 }
 
 }  // namespace cardionode

@@ -3,8 +3,9 @@
 // Signature: Ed25519 over the UTF-8 text "cardionode-model-1\n<model id>\n<round>\n<ArrayRecord id>\n", whose public
 // key the hospital has pinned (RFC 8032); a hijacked server or proxy cannot plant weights. Then shapes and dtypes
 // against the own architecture, finite values, |new - old| within a multiple of what was seen before, and rounds that
-// only go up. Thread safety: functions on files. Errors: Reject with what is wrong; Config for a key that cannot be
-// read.
+// only go up. A model id or record id with a control character is refused: the signed text could be read in two ways.
+// Memory: 1 MiB of each file. Thread safety: functions on files. Errors: Reject with what is wrong in what came; Config
+// for a key or an own file that cannot be read; Retry for I/O trouble.
 #pragma once
 
 #include <cstdint>
@@ -35,6 +36,7 @@ struct InboundHistory {
     std::vector<double> change_norms;
 };
 
+/// @param pulled     may be hostile
 /// @param reference  a file with exactly the tensors that are expected
 /// @param previous   the global weights accepted last; empty: none yet
 /// @return           |new - previous|; 0 without previous
