@@ -21,7 +21,6 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 using ::testing::HasSubstr;
-using ::testing::Not;
 
 void write_weights(const fs::path& file, const std::vector<float>& values,
                    const std::map<std::string, std::string>& metadata = {}) {
