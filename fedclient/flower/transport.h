@@ -62,6 +62,8 @@ enum class Receipt { Waiting, Taken, RunOver };
 struct TransferTotals {
     std::uint64_t bytes_sent = 0, bytes_received = 0;  ///< of HTTP bodies
     std::int64_t calls = 0, reconnects = 0;
+    double download_bytes_per_second = 0;  ///< measured over all objects that were fetched; 0: none yet
+    double clock_skew_seconds = 0;         ///< own clock minus the server's, whole seconds; 0 where nobody tells
 };
 
 class Transport {
