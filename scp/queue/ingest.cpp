@@ -14,6 +14,7 @@ using State = Queue::State;
 /// What one call brought to one study.
 struct Arrived {
     int instances = 0;
+    int images = 0;  ///< of these, what the pipeline would read
     int conflicts = 0;
     std::int64_t bytes = 0;
 };
@@ -23,6 +24,15 @@ struct StudyRef {
     std::string key;
     bool made = false;
 };
+
+/// Segmentations, reports, presentation states: what people and programs say about images. One that comes late, such as
+/// a radiologist's correction or our own output that a PACS routes back, is kept, and does not begin a new revision.
+bool is_annotation(const std::string& sop_class_uid) {
+    constexpr std::string_view kStorage = "1.2.840.10008.5.1.4.1.1.";
+    if (!sop_class_uid.starts_with(kStorage)) return false;
+    const std::string_view kind = std::string_view(sop_class_uid).substr(kStorage.size());
+    return kind == "66.4" || kind == "66.5" || kind == "66.7" || kind.starts_with("88.") || kind.starts_with("11.");
+}
 
 void require_named(const ReceivedInstance& instance) {
     if (instance.study_instance_uid.empty() || instance.series_instance_uid.empty() ||
@@ -159,7 +169,7 @@ void reopen(State& state, std::int64_t study, int late) {
 
 void update_study(State& state, std::int64_t study, const Arrived& arrived) {
     const std::int64_t now = state.now();
-    if (arrived.instances > 0) reopen(state, study, arrived.instances);
+    if (arrived.images > 0) reopen(state, study, arrived.images);
     state.run(
         "UPDATE studies SET instances = instances + ?2, conflicts = conflicts + ?3, bytes = bytes + ?4, "
         "last_received = ?5, quiet_since = CASE state WHEN 'receiving' THEN ?5 ELSE quiet_since END WHERE id = ?1",
@@ -228,6 +238,7 @@ Result<std::vector<Ingested>> Queue::add_instances(std::span<const ReceivedInsta
             insert_instance(state, study, instance, conflict);
             Arrived& counts = arrived[study.row];
             ++(conflict ? counts.conflicts : counts.instances);
+            if (!conflict && !is_annotation(instance.sop_class_uid)) ++counts.images;
             counts.bytes += instance.bytes;
             out.push_back({conflict ? IngestOutcome::Conflict : IngestOutcome::Stored, study.key, instance.file});
         }

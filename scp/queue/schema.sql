@@ -42,6 +42,8 @@
 --
 -- A late image (a new instance after `receiving`)
 -- ================================================
+-- Segmentations, reports and presentation states are no images: one that comes late joins the study and changes no
+-- state and no revision. It may be a radiologist's correction, or an output of ours that a PACS sends back.
 -- Was this revision never claimed, the study simply goes back to receiving. Otherwise the study gets revision + 1 and:
 --   * a job that waits or runs becomes `outdated` at once and its token is void: the worker learns it from its next
 --     renewal or when it wants to finish, and whatever it computed is thrown away;

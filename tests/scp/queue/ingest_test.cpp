@@ -300,6 +300,23 @@ TEST_F(LateImage, OfADoneStudyMakesANewRevisionAndKeepsTheOldResult) {
     EXPECT_THAT(events(key), testing::Contains("late_image"));
 }
 
+TEST_F(LateImage, IsNoSegmentationAndNoReport) {
+    const std::string key = add_ready_study("1");
+    const int before = row(key).instances;
+    must(queue.finish_study(claim(), {"7 of 7 landmarks", "{}"}, {}, {}));
+    int n = 0;
+    for (const char* sop_class : {"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.88.34"}) {
+        ReceivedInstance correction = make_instance("1", "7", ++n);
+        correction.sop_class_uid = sop_class;
+        add(correction);
+        EXPECT_EQ(state(key), StudyState::Done) << "a radiologist's correction does not run the pipeline again";
+        EXPECT_EQ(row(key).revision, 1);
+    }
+    EXPECT_EQ(row(key).instances, before + 2) << "it is kept";
+    add(make_instance("1", "2", 1));
+    EXPECT_EQ(row(key).revision, 2) << "an image does";
+}
+
 TEST_F(LateImage, OfAStudyThatWasSetAsideGivesItAnotherChance) {
     const std::string key = add_ready_study("1");
     must(queue.fail_study(claim(), reject_error("too few slices"), {}));
