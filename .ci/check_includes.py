@@ -24,6 +24,7 @@ LEVELS = [  # the longest matching prefix decides
     ("pipeline/preprocess", 1.5),
     ("pipeline", 2),
     ("pipeline/evaluate", 2.5),
+    ("pipeline/prepare", 2.5),
     ("pipeline/runner", 3),
     ("scp/server", 2),
     ("fedclient/net", 1.5),

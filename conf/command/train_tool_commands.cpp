@@ -7,7 +7,7 @@
 
 #include "conf/command/command.h"
 #include "conf/command/train_curves.h"
-#include "conf/command/train_prepare.h"
+#include "pipeline/prepare/prepare_study.h"
 
 namespace cardionode {
 namespace {

@@ -7,8 +7,8 @@
 #include <gtest/gtest.h>
 
 #include "pipeline/outputs/check.h"
-#include "tests/pipeline/outputs/synthetic_ct.h"
 #include "tests/support/temporary_folder.h"
+#include "tests/support/written_ct.h"
 
 using namespace cardionode;
 using namespace cardionode::test;

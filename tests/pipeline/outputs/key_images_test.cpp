@@ -10,9 +10,9 @@
 #include "pipeline/outputs/pages.h"
 #include "tests/pipeline/outputs/read_back.h"
 #include "tests/pipeline/outputs/real_cta.h"
-#include "tests/pipeline/outputs/synthetic_ct.h"
 #include "tests/support/shared_data.h"
 #include "tests/support/temporary_folder.h"
+#include "tests/support/written_ct.h"
 
 using namespace cardionode;
 using namespace cardionode::test;

@@ -3,7 +3,7 @@
 
 #include <filesystem>
 
-#include "tests/pipeline/outputs/synthetic_ct.h"
+#include "tests/support/written_ct.h"
 
 namespace cardionode::test {
 

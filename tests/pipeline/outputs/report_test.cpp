@@ -10,8 +10,8 @@
 #include "pipeline/outputs/pages.h"
 #include "pipeline/outputs/point_set.h"
 #include "tests/pipeline/outputs/read_back.h"
-#include "tests/pipeline/outputs/synthetic_ct.h"
 #include "tests/support/temporary_folder.h"
+#include "tests/support/written_ct.h"
 
 using namespace cardionode;
 using namespace cardionode::test;

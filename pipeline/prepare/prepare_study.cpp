@@ -1,4 +1,4 @@
-#include "conf/command/train_prepare.h"
+#include "pipeline/prepare/prepare_study.h"
 
 #include <algorithm>
 #include <charconv>
@@ -20,13 +20,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// A point of a head, to become a ball.
-struct Ball {
-    int value = 0;
-    PatientPoint at;
-};
-/// By head; a head with no ball is labelled all the same: nothing of it is there.
-using Balls = std::map<std::string, std::vector<Ball>>;
+using Ball = LabelPoint;
+using Balls = std::map<std::string, std::vector<Ball>>;  ///< StudyLabels::points
 
 bool is_there(const fs::path& path) {
     std::error_code no_matter;
@@ -198,31 +193,20 @@ Result<Ct> read_ct(const fs::path& input, const std::string& patient, std::vecto
     return Ct{std::move(series->volume), *std::move(hash), "dicom"};
 }
 
-/// Label maps and points of the recipe's heads, on the network's grid.
-Result<void> add_labels(const fs::path& folder, const train::Recipe& recipe, const Grid& grid, train::Study& study,
-                        std::vector<std::string>& remarks) {
+/// Labels in a folder.
+Result<StudyLabels> labels_in(const fs::path& folder, const train::Recipe& recipe, std::vector<std::string>& remarks) {
+    StudyLabels labels;
     Result<Balls> balls = balls_in(folder, remarks);
     if (!balls) return std::move(balls).error();
+    labels.points = *std::move(balls);
     for (const train::HeadRecipe& head : recipe.heads) {
-        std::vector<std::uint8_t> labels;
-        if (const auto points = balls->find(head.name); points != balls->end()) {
-            labels =
-                draw(points->second, grid, head.name == "ms" ? recipe.septum_ball_radius_mm : recipe.ball_radius_mm);
-        } else if (const auto file = nifti_in(folder, head.name)) {
-            Result<LabelMap> map = read_nifti_labels(*file);
-            if (!map) return std::move(map).error().in(file->filename().string());
-            labels = labels_on_source(*map, grid).voxels;
-        } else {
-            continue;
-        }
-        const int most = *std::max_element(labels.begin(), labels.end());
-        if (most > head.classes) {
-            return reject_error(
-                fmt::format("{} holds label {}, the recipe's head has {} classes", head.name, most, head.classes));
-        }
-        study.labels[head.name] = std::move(labels);
+        const auto file = nifti_in(folder, head.name);
+        if (!file || labels.points.contains(head.name)) continue;
+        Result<LabelMap> map = read_nifti_labels(*file);
+        if (!map) return std::move(map).error().in(file->filename().string());
+        labels.maps.emplace(head.name, *std::move(map));
     }
-    return {};
+    return labels;
 }
 
 }  // namespace
@@ -256,19 +240,44 @@ Result<train::Study> prepare_study(const fs::path& input, const train::Recipe& r
     if (!is_there(input)) return config_error("no such file or folder");
     Result<Ct> ct = read_ct(input, patient, remarks, limits);
     if (!ct) return std::move(ct).error();
-    Result<Volume> image = to_network_grid(ct->volume, recipe.input);
+    StudyLabels labels;
+    std::error_code no_matter;
+    if (fs::is_directory(input, no_matter)) {
+        Result<StudyLabels> found = labels_in(input, recipe, remarks);
+        if (!found) return std::move(found).error();
+        labels = *std::move(found);
+    }
+    return make_study(ct->volume, recipe, labels, ct->patient_hash, ct->source);
+}
+
+Result<train::Study> make_study(const Volume& ct_hu, const train::Recipe& recipe, const StudyLabels& known,
+                                const std::string& patient_hash, const std::string& source) {
+    Result<Volume> image = to_network_grid(ct_hu, recipe.input);
     if (!image) return std::move(image).error();
     const Grid& grid = image->grid;
     train::Study study;
-    study.facts.patient_hash = ct->patient_hash;
-    study.facts.source = ct->source;
+    study.facts.patient_hash = patient_hash;
+    study.facts.source = source;
     study.facts.size = {grid.size()[2], grid.size()[1], grid.size()[0]};
     study.facts.spacing_mm = {grid.spacing()[0], grid.spacing()[1], grid.spacing()[2]};
     study.facts.origin_lps_mm = grid.origin().lps_mm;
     study.facts.input = train::input_words(recipe.input);
-    std::error_code no_matter;
-    if (fs::is_directory(input, no_matter)) {
-        if (Result<void> r = add_labels(input, recipe, grid, study, remarks); !r) return std::move(r).error();
+    for (const train::HeadRecipe& head : recipe.heads) {
+        std::vector<std::uint8_t> labels;
+        if (const auto points = known.points.find(head.name); points != known.points.end()) {
+            labels =
+                draw(points->second, grid, head.name == "ms" ? recipe.septum_ball_radius_mm : recipe.ball_radius_mm);
+        } else if (const auto map = known.maps.find(head.name); map != known.maps.end()) {
+            labels = labels_on_source(map->second, grid).voxels;
+        } else {
+            continue;
+        }
+        const int most = *std::max_element(labels.begin(), labels.end());
+        if (most > head.classes) {
+            return reject_error(
+                fmt::format("{} holds label {}, the recipe's head has {} classes", head.name, most, head.classes));
+        }
+        study.labels[head.name] = std::move(labels);
     }
     study.image = std::move(image->voxels);
     return study;

@@ -1,6 +1,6 @@
 #include <cmath>
 
-#include "tests/pipeline/outputs/synthetic_ct.h"
+#include "tests/support/written_ct.h"
 
 namespace cardionode::test {
 namespace {

@@ -1,4 +1,4 @@
-#include "tests/pipeline/outputs/synthetic_ct.h"
+#include "tests/support/written_ct.h"
 
 #include <algorithm>
 #include <cmath>

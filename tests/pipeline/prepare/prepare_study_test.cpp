@@ -1,4 +1,4 @@
-#include "conf/command/train_prepare.h"
+#include "pipeline/prepare/prepare_study.h"
 
 #include <gtest/gtest.h>
 
@@ -6,8 +6,6 @@
 #include <fstream>
 
 #include "conf/base/files.h"
-#include "conf/command/command.h"
-#include "conf/command/train_curves.h"
 #include "models/train/phantom_files.h"
 #include "pipeline/preprocess/preprocess.h"
 #include "pipeline/read/nifti.h"
@@ -226,40 +224,6 @@ TEST_F(Prepare, ABadInputIsNamedAndDoesNotKeepTheOthersFromBeingWritten) {
     const Result<train::Study> wrong = prepare_study(folder / "good", recipe, "", remarks);
     ASSERT_FALSE(wrong.ok());
     EXPECT_NE(wrong.error().message.find("heart holds label 3"), std::string::npos) << wrong.error().message;
-}
-
-TEST_F(Prepare, CurvesAndStatusComeOutOfARunsMetrics) {
-    {
-        std::ofstream out(folder / "metrics.jsonl");
-        for (int step = 1; step <= 400; ++step) {
-            out << R"({"step": )" << step << R"(, "loss": )" << 3.0 / step << R"(, "rate": 0.002, "seconds": 0.5, )"
-                << R"("heads": {"heart": )" << 2.0 / step << R"(, "hps": )" << 1.0 / step << "}}\n";
-            if (step % 100 == 0) {
-                out << R"({"step": )" << step << R"(, "validation": {"dice": {"heart/aorta": )" << step / 500.0
-                    << R"(, "heart/left_ventricle": 0.5}, "landmarks": {"hinge_left": {"present": 4, "found": 1, )"
-                    << R"("median_mm": )" << (step < 200 ? "null" : "3.5") << "}}}}\n";
-            }
-        }
-        out << R"({"step": 401, "lo)";  // the run is writing
-    }
-    std::ofstream(folder / "recipe.yaml") << "steps: 1000\n" << kRecipe;
-    const Result<RunMetrics> metrics = read_metrics(folder / "metrics.jsonl");
-    ASSERT_TRUE(metrics.ok()) << metrics.error().message;
-    EXPECT_EQ(metrics->last_step, 400);
-    EXPECT_NEAR(metrics->phantom_dice.at("heart").back().value, 0.65, 1e-9) << "mean over its classes";
-    EXPECT_TRUE(std::isinf(metrics->phantom_mm.at("hinge_left").front().value));
-    ASSERT_TRUE(draw_curves(*metrics, folder / "curves.png").ok());
-    EXPECT_GT(std::filesystem::file_size(folder / "curves.png"), 5000u);
-    const Result<std::string> status = run_status(folder.path());
-    ASSERT_TRUE(status.ok()) << status.error().message;
-    for (const char* part : {"400 of 1000 (40 %)", "5 min at 0.50 s a step", "hinge_left 3.5 mm", "heart 0.650"}) {
-        EXPECT_NE(status->find(part), std::string::npos) << part << " in\n" << *status;
-    }
-    EXPECT_FALSE(run_status(folder / "nothing").ok());
-    const char* asked[] = {"cardionode", "train", "status", "/nowhere"};
-    EXPECT_EQ(run_cardionode(4, asked), 2);
-    const char* bare[] = {"cardionode", "train"};
-    EXPECT_EQ(run_cardionode(2, bare), 2);
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
-// cardionode train prepare: CTs and their labels into study files for training (models/train/study_file.h).
+// CTs and their labels into study files for training (models/train/study_file.h): `cardionode train prepare`, and the
+// federated client's local data.
 //
 // An input is a DICOM folder of one study, a folder with ct.nii.gz (or ct.nii), or a NIfTI file. In such a folder
 // <head>.nii.gz are labels on any grid of the same patient; points come from phantom.json (as `cardionode phantom`
@@ -37,6 +38,23 @@ Result<void> prepare_studies(const PrepareOptions& options);
 Result<train::Study> prepare_study(const std::filesystem::path& input, const train::Recipe& recipe,
                                    const std::string& patient, std::vector<std::string>& remarks,
                                    const ReadLimits& limits = {});
+
+/// A point of a head, to become a ball.
+struct LabelPoint {
+    int value = 0;
+    PatientPoint at;
+};
+
+/// What is known about a CT, in the patient's place; a head in neither has no label.
+struct StudyLabels {
+    std::map<std::string, LabelMap> maps;  ///< on any grid
+    /// By head; one with no point is labelled all the same: nothing of it is there. Comes before a map of that head.
+    std::map<std::string, std::vector<LabelPoint>> points;
+};
+
+/// From a CT in Hounsfield units; the heads are the recipe's. Reject: a label that the recipe has no class for.
+Result<train::Study> make_study(const Volume& ct_hu, const train::Recipe& recipe, const StudyLabels& labels,
+                                const std::string& patient_hash, const std::string& source);
 
 /// The points of a MITK point set, in their order. Reject: no point set.
 Result<std::vector<PatientPoint>> read_mps(const std::filesystem::path& file);
