@@ -276,7 +276,11 @@ void read_manifest(Section s, BundleManifest& m) {
 
 }  // namespace
 
-Result<Bundle> load_bundle(const std::filesystem::path& folder) {
+Result<Bundle> load_bundle(const std::filesystem::path& named) {
+    // A link (`current`, see fedclient/round/promotion.h) is followed once: manifest and weights are of one version.
+    std::error_code error;
+    std::filesystem::path folder = std::filesystem::canonical(named, error);
+    if (error || !std::filesystem::is_symlink(named, error)) folder = named;
     Bundle bundle;
     bundle.folder = folder;
     Problems problems;

@@ -118,7 +118,8 @@ struct Bundle {
     std::filesystem::path second_weights_file() const { return folder / manifest.second_look->weights.file; }
 };
 
-/// Reads and checks manifest.yaml and the weights' SHA-256. The weights are not loaded.
+/// Reads and checks manifest.yaml and the weights' SHA-256. The weights are not loaded. A folder that is a link is
+/// followed once: Bundle::folder is where it led.
 Result<Bundle> load_bundle(const std::filesystem::path& folder);
 /// The manifest as YAML, as load_bundle reads it.
 std::string to_yaml(const BundleManifest& manifest);

@@ -311,6 +311,7 @@ NodeSettings read_all(Section root) {
             Section(d).problem("name", "expected a name that no other destination has");
         }
     }
+    (void)root.section("federated");  // fedclient/round/settings.h reads it
     root.no_other_keys();
     return c;
 }

@@ -1,4 +1,5 @@
 // Every setting of node.yaml as one value, with its default, unit and range. conf/node.yaml says what each is for.
+// (But for the section `federated`, which fedclient/round/settings.h reads: it is only let through here.)
 //
 // Thread safety: a value; read once at start and handed on by const reference. Nothing reads settings from elsewhere.
 #pragma once
