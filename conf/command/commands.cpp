@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "conf/command/command.h"
+#include "conf/command/fed_commands.h"
 
 namespace cardionode {
 namespace {
@@ -22,6 +23,9 @@ void register_all_commands(CLI::App& app) {
     register_phantom_commands(app);
     register_evaluate_commands(app);
     register_compare_commands(app);
+#ifdef CARDIONODE_FEDCLIENT
+    register_fed_commands(app);
+#endif
 }
 
 void fail(const Error& error) {

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "conf/command/command.h"
+#include "conf/command/fed_commands.h"
 #include "conf/command/models_files.h"
 #include "conf/command/models_forward.h"
 #include "models/bundle.h"
@@ -211,6 +212,9 @@ void register_models_commands(CLI::App& app) {
     add_show(*models);
     add_export(*models);
     add_import(*models);
+#ifdef CARDIONODE_FEDCLIENT
+    add_promotion(*models);
+#endif
 }
 
 }  // namespace cardionode

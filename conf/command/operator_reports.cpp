@@ -8,6 +8,7 @@
 #include "conf/base/files.h"
 #include "conf/command/operator_support.h"
 #include "conf/command/table.h"
+#include "fedclient/round/settings.h"
 #include "scp/dicom/tls.h"
 #include "scp/queue/study_key.h"
 
@@ -150,9 +151,10 @@ std::string outputs_in_words(const StudyRow& study) {
 }
 
 Report check_report(const OperatorOptions& options) {
-    auto settings = load_node_settings(options.config);
+    auto settings = fed::load_federated(options.config);  // the whole file
     if (settings) {
-        if (auto files = check_tls_files(*settings); !files) settings = std::move(files).error();
+        if (auto files = check_tls_files(settings->node); !files) settings = std::move(files).error();
+        else if (auto more = fed::check_federated_files(settings->federated); !more) settings = std::move(more).error();
     }
     if (!options.json) {
         if (settings) return {options.config.string() + ": ok\n"};
