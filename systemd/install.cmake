@@ -9,7 +9,7 @@ else()
   set(SYSCONFDIR "${prefix}/etc")
 endif()
 
-foreach(unit cardionode-scp.service cardionode-pipeline.service)
+foreach(unit cardionode-scp.service cardionode-pipeline.service cardionode-fedclient.service cardionode-fedclient.timer)
   set(target "$ENV{DESTDIR}${prefix}/lib/systemd/system/${unit}")
   message(STATUS "Installing: ${target}")
   configure_file("${CARDIONODE_SOURCE_DIR}/systemd/${unit}.in" "${target}" @ONLY)

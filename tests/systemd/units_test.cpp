@@ -30,7 +30,7 @@ void install_into(const std::filesystem::path& prefix) {
                                       std::string(CARDIONODE_SOURCE_DIR) + "/systemd/install.cmake"});
     ASSERT_TRUE(cmake.ok()) << cmake.errors;
     std::filesystem::create_directories(prefix / "bin");
-    for (const char* name : {"cardionode-scp", "cardionode-pipeline"}) {
+    for (const char* name : {"cardionode-scp", "cardionode-pipeline", "cardionode-fedclient"}) {
         std::ofstream(prefix / "bin" / name) << "#!/bin/sh\n";
         std::filesystem::permissions(prefix / "bin" / name, std::filesystem::perms(0755));
     }
@@ -94,10 +94,30 @@ TEST_P(Units, SayWhyForEachDirectiveThatIsLeftOpen) {
     EXPECT_GT(open, 3) << "some are: the network, for one";
 }
 
-INSTANTIATE_TEST_SUITE_P(All, Units, ::testing::Values("cardionode-scp.service", "cardionode-pipeline.service"),
+INSTANTIATE_TEST_SUITE_P(All, Units,
+                         ::testing::Values("cardionode-scp.service", "cardionode-pipeline.service",
+                                           "cardionode-fedclient.service"),
                          [](const auto& param) {
-                             return std::string(param.param).find("scp") == std::string::npos ? "pipeline" : "scp";
+                             const std::string name = std::string(param.param).substr(11);  // behind "cardionode-"
+                             return name.substr(0, name.find('.'));
                          });
+
+TEST(FederatedClient, IsWokenAtNightAndNeverLate) {
+    const TemporaryFolder folder;
+    install_into(folder.path());
+    const std::string timer = text_of(folder / "lib/systemd/system/cardionode-fedclient.timer");
+    EXPECT_NE(timer.find("\nPersistent=false\n"), std::string::npos);
+    EXPECT_NE(timer.find("\nRandomizedDelaySec="), std::string::npos);
+    const std::string unit = text_of(folder / "lib/systemd/system/cardionode-fedclient.service");
+    EXPECT_NE(unit.find("time-sync.target"), std::string::npos);
+    EXPECT_NE(unit.find("\nIPAddressDeny=any\n"), std::string::npos) << "nobody is reachable until the site says who";
+    EXPECT_NE(unit.find("\nMemoryMax="), std::string::npos);
+    EXPECT_EQ(unit.find("[Install]"), std::string::npos) << "only the timer starts it";
+    if (!test::installed("systemd-analyze")) GTEST_SKIP() << "systemd-analyze is not installed";
+    const Finished verify = test::run(
+        {"systemd-analyze", "verify", "--man=no", (folder / "lib/systemd/system/cardionode-fedclient.timer").string()});
+    EXPECT_TRUE(verify.ok()) << verify.errors;
+}
 
 /// Not by words but by doing: real systemd, real units, a real study.
 TEST(InstalledUnits, StartAndWorkUnderTheirRestrictions) {
