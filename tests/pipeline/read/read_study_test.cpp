@@ -144,9 +144,9 @@ TEST(ReadStudy, NamesATransferSyntaxWithoutADecoderAndSaysWhatToDo) {
     const TemporaryFolder folder;
     const auto files = write_slices(folder.path(), stack(5, 1, tenth()), ramp);
     for (const StudyFile& file : files) {
-        Instance instance = read_instance(file.file);
+        test::Instance instance = test::read_instance(file.file);
         instance.transfer_syntax_uid = "1.2.840.10008.1.2.4.201";
-        write_instance(instance, file.file);
+        test::write_instance(instance, file.file);
     }
     EXPECT_THAT(reason(files), HasSubstr("transfer syntax 1.2.840.10008.1.2.4.201 (High-Throughput JPEG 2000)"));
     EXPECT_THAT(reason(files), HasSubstr("send them uncompressed, or as JPEG, JPEG-LS, JPEG 2000 or RLE"));
