@@ -154,6 +154,12 @@ ScpSettings read_scp(Section s) {
     if (c.study_quiet_seconds < c.series_quiet_seconds) {
         s.problem("study_quiet_seconds", "expected at least series_quiet_seconds");
     }
+    s.integer("longest_study_minutes", c.longest_study_minutes, 0, 10'080);
+    if (c.longest_study_minutes != 0 && 60 * c.longest_study_minutes < c.study_quiet_seconds) {
+        s.problem("longest_study_minutes", "expected at least study_quiet_seconds, or 0");
+    }
+    s.one_of("late_images", c.late_images, {"new_revision", "keep"});
+    s.one_of("other_patient_id", c.other_patient_id, {"set_aside", "keep_first", "accept"});
     if (!c.accept_unknown_peers && c.peers.empty()) {
         s.problem("peers", "expected at least one peer when accept_unknown_peers is false");
     }

@@ -67,6 +67,9 @@ struct ScpSettings {
     int keep_free_mib = 8192;
     int series_quiet_seconds = 20;
     int study_quiet_seconds = 60;
+    int longest_study_minutes = 240;
+    std::string late_images = "new_revision";    ///< new_revision | keep
+    std::string other_patient_id = "set_aside";  ///< set_aside | keep_first | accept
 };
 
 struct SeriesSettings {

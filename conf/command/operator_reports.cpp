@@ -108,6 +108,8 @@ Json json_of(const StudyRow& study) {
             {"series", study.series},
             {"instances", study.instances},
             {"conflicts", study.conflicts},
+            {"late", study.late},
+            {"other_patient", study.other_patient},
             {"bytes", study.bytes},
             {"attempts", study.attempts},
             {"next_try", json_moment(study.next_try)},

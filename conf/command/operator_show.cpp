@@ -109,6 +109,9 @@ std::string head_text(const Known& known, const OperatorOptions& options, Moment
     line("Series", std::to_string(s.series));
     line("Images", fmt::format("{} ({}){}", s.instances, in_bytes(s.bytes),
                                s.conflicts > 0 ? fmt::format("; {} more not used, see below", s.conflicts) : ""));
+    if (s.late > 0) line("Late images", fmt::format("{}, in no result yet: cardionode retry {}", s.late, s.study_key));
+    if (s.other_patient > 0)
+        line("Patient", fmt::format("{} images have another Patient ID than the first one", s.other_patient));
     line("Tries", std::to_string(s.attempts));
     if (s.next_try) line("Next try", due(*s.next_try, now));
     line("Outputs sent", s.outputs_total > 0 ? outputs_in_words(s) : "");
@@ -206,7 +209,9 @@ std::string instances_text(const Known& known, const OperatorOptions& options) {
     for (const InstanceRow& i : known.instances) {
         if (!i.conflict && !options.uids) continue;
         std::vector<std::string> cells = {i.file, i.modality, in_bytes(i.bytes),
-                                          i.conflict ? "no: its UID was there with other content" : "yes"};
+                                          !i.conflict       ? "yes"
+                                          : i.other_patient ? "no: another Patient ID than the first image"
+                                                            : "no: its UID was there with other content"};
         if (options.uids) cells.insert(cells.end(), {i.series_instance_uid, i.sop_instance_uid});
         table.add(std::move(cells));
     }
@@ -241,7 +246,11 @@ Report show_json(const Known& known, const OperatorOptions& options) {
     }
     json["instances_list"] = Json::array();
     for (const InstanceRow& i : known.instances) {
-        Json row{{"file", i.file}, {"modality", i.modality}, {"bytes", i.bytes}, {"conflict", i.conflict}};
+        Json row{{"file", i.file},
+                 {"modality", i.modality},
+                 {"bytes", i.bytes},
+                 {"conflict", i.conflict},
+                 {"other_patient", i.other_patient}};
         if (options.uids) {
             row["series_instance_uid"] = i.series_instance_uid;
             row["sop_instance_uid"] = i.sop_instance_uid;

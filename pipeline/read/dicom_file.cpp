@@ -9,6 +9,7 @@
 #include <dcmtk/dcmdata/dcuid.h>
 #include <dcmtk/oflog/oflog.h>
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
@@ -25,6 +26,7 @@
 #include "scp/dicom/part10.h"
 #include "scp/dicom/scan.h"
 #include "scp/dicom/syntaxes.h"
+#include "scp/dicom/uid.h"
 
 namespace cardionode {
 
@@ -94,6 +96,15 @@ DicomFile::~DicomFile() = default;
 DcmDataset& DicomFile::dataset() { return *state_->format.getDataset(); }
 const std::string& DicomFile::transfer_syntax_uid() const { return state_->transfer_syntax_uid; }
 
+std::string cannot_decode(const std::string& uid) {
+    std::string name = find_transfer_syntax(uid) ? std::string(find_transfer_syntax(uid)->name) : std::string();
+    if (uid.starts_with("1.2.840.10008.1.2.4.20")) name = "High-Throughput JPEG 2000";
+    return fmt::format(
+        "the images are in the transfer syntax {}{}, which this node does not decode: send them uncompressed, or as "
+        "JPEG, JPEG-LS, JPEG 2000 or RLE",
+        is_valid_uid(uid) ? uid : "(not a UID)", name.empty() ? "" : " (" + name + ")");
+}
+
 Result<DicomFile> DicomFile::open(const std::filesystem::path& file, Part part, std::uintmax_t max_file_bytes) {
     const FileDescriptor fd(::open(file.c_str(), O_RDONLY | O_CLOEXEC));
     if (!fd.valid()) {
@@ -117,7 +128,7 @@ Result<DicomFile> DicomFile::open(const std::filesystem::path& file, Part part, 
     Result<ParsedFileMeta> meta = parse_file_meta(start);
     if (!meta) return std::move(meta).error();
     const TransferSyntax* syntax = find_transfer_syntax(meta->meta.transfer_syntax_uid);
-    if (syntax == nullptr) return reject_error("the images are encoded in a way that this node does not read");
+    if (syntax == nullptr) return reject_error(cannot_decode(meta->meta.transfer_syntax_uid));
 
     const std::uintmax_t may_grow_to = std::min<std::uintmax_t>(max_file_bytes, (64U << 20) + 20 * bytes);
     ScanLimits limits;

@@ -17,6 +17,9 @@ class DcmDataset;
 
 namespace cardionode {
 
+/// Why images in a transfer syntax without a decoder here are refused, and what to do about it.
+std::string cannot_decode(const std::string& transfer_syntax_uid);
+
 class DicomFile {
 public:
     enum class Part { Header, Whole };  ///< Header: up to, and without, the pixel data

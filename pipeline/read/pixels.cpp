@@ -257,7 +257,7 @@ Result<std::vector<std::int32_t>> PixelReader::read_stored(const InstanceFacts& 
     if (const auto codec = codec_of(instance.transfer_syntax_uid)) {
         return state_->compressed(instance, **pixels, *codec, frame);
     }
-    return reject_error("the images are compressed in a way that this node does not read");
+    return reject_error(cannot_decode(instance.transfer_syntax_uid));
 }
 
 Result<void> PixelReader::read_hu(const InstanceFacts& instance, const FrameFacts& frame, std::span<float> hu) {

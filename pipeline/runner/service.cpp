@@ -212,6 +212,9 @@ private:
             stats_.output(destination.name, sent);
             audit_output(audit_, settings_.node.database, destination, claim, sent);
         };
+        options.committed = [this, destination](const CommitmentAnswer& answer) {
+            audit_commitment(audit_, destination, answer);
+        };
         auto sender = SendWorker::create(std::move(options));
         if (!sender) return std::move(sender).error();
         start_thread(std::move(worker), [s = std::move(*sender)](const std::stop_token& stop) mutable -> Result<void> {

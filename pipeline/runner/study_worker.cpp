@@ -72,9 +72,13 @@ Result<StudyInput> StudyWorker::input_of(const ClaimedStudy& claim) {
     for (const InstanceRow& instance : claim.instances) {
         input.files.push_back({options_.spool / instance.file, instance.sop_class_uid, instance.modality});
     }
-    if (claim.conflicts > 0) {
+    if (const int same_uid = claim.conflicts - claim.other_patient; same_uid > 0) {
         input.warnings.push_back(
-            fmt::format("{} images were left out: another image with the same identity came first", claim.conflicts));
+            fmt::format("{} images were left out: another image with the same identity came first", same_uid));
+    }
+    if (claim.other_patient > 0) {
+        input.warnings.push_back(fmt::format(
+            "{} images were left out: their Patient ID is not that of the study's first image", claim.other_patient));
     }
     return input;
 }

@@ -32,4 +32,10 @@ void audit_output(const AuditTrail& audit, const std::filesystem::path& database
                       : transfer_failed(transfer, sent.error().message, for_good));
 }
 
+void audit_commitment(const AuditTrail& audit, const DestinationSettings& destination, const CommitmentAnswer& answer) {
+    audit.record(instances_committed({destination.calling_ae_title, {}}, {destination.ae_title, destination.host},
+                                     static_cast<int>(answer.committed.size()),
+                                     static_cast<int>(answer.failed.size())));
+}
+
 }  // namespace cardionode

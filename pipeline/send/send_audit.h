@@ -18,5 +18,7 @@ namespace cardionode {
 /// @param sent  what store_output() said
 void audit_output(const AuditTrail& audit, const std::filesystem::path& database,
                   const DestinationSettings& destination, const ClaimedOutput& claim, const Result<std::string>& sent);
+/// What the destination said on the association that asked it; an answer on another one is the receiver's to tell.
+void audit_commitment(const AuditTrail& audit, const DestinationSettings& destination, const CommitmentAnswer& answer);
 
 }  // namespace cardionode

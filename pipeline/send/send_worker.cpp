@@ -109,6 +109,7 @@ Result<bool> SendWorker::commit_next() {
                    {"committed", answer.committed.size()},
                    {"failed", answer.failed.size()},
                    {"known", *outcome == AnswerOutcome::Taken}});
+        if (options_.committed && *outcome == AnswerOutcome::Taken) options_.committed(answer);
         return outcome;
     };
     const auto done =

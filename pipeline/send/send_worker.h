@@ -30,6 +30,8 @@ struct SendWorkerOptions {
     Milliseconds poll{1'000};  ///< pause when nothing is due
     /// Told of each try, before its outcome is stored; may be empty.
     std::function<void(const ClaimedOutput&, const Result<std::string>& sent)> observe = {};
+    /// Told of each answer of the destination about what it keeps, once it is stored; may be empty.
+    std::function<void(const CommitmentAnswer&)> committed = {};
     std::function<void()> alive;  ///< called at least once a poll and once an output: for a watchdog; may be empty
 };
 

@@ -121,6 +121,14 @@ AuditEvent transfer_failed(const AuditTransfer& of, std::string_view why, bool f
     return event;
 }
 
+AuditEvent instances_committed(const AuditPeer& asked_by, const AuditPeer& keeper, int kept, int failed) {
+    AuditEvent event = transfer(dcm("110103", "DICOM Instances Accessed"), {keeper, asked_by, false, {}}, 'R');
+    event.type = own("commitment", "Storage commitment");
+    event.outcome = failed > 0 ? AuditOutcome::MinorFailure : AuditOutcome::Success;
+    event.outcome_description = fmt::format("{} instances are kept, {} are not", kept, failed);
+    return event;
+}
+
 AuditEvent study_deleted(std::string_view program, std::string_view ae_title, const AuditStudy& study,
                          std::string_view why) {
     AuditEvent event;

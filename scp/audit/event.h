@@ -92,6 +92,11 @@ AuditEvent instances_refused(const AuditPeer& source, const AuditPeer& destinati
 /// An output that a destination did not take. @param for_good  it was set aside, otherwise it is tried again
 AuditEvent transfer_failed(const AuditTransfer& transfer, std::string_view why, bool for_good);
 
+// --- A.5.3.6 DICOM Instances Accessed
+/// One side has told the other which instances it keeps (storage commitment). Of which studies they are is not known:
+/// a request may be about any number.
+AuditEvent instances_committed(const AuditPeer& asked_by, const AuditPeer& keeper, int kept, int failed);
+
 // --- A.5.3.8 DICOM Study Deleted
 AuditEvent study_deleted(std::string_view program, std::string_view ae_title, const AuditStudy& study,
                          std::string_view why);

@@ -19,6 +19,7 @@ constexpr std::uint32_t kUndefined = 0xffffffff;
 constexpr std::uint64_t kNoEnd = std::numeric_limits<std::uint64_t>::max();
 constexpr std::size_t kMaxValue = 128;
 constexpr std::uint32_t kItem = 0xfffee000, kItemEnd = 0xfffee00d, kSequenceEnd = 0xfffee0dd;
+constexpr std::uint32_t kPatientId = 0x00100020;
 constexpr std::uint32_t kPixelData = 0x7fe00010, kFloatPixelData = 0x7fe00008, kDoublePixelData = 0x7fe00009;
 
 /// PS3.5 7.1.2: these have a 16-bit length; every other VR, also one defined later, a 32-bit length.
@@ -135,6 +136,7 @@ struct DataSetScanner::State {
             case 0x00080060: return &facts.modality;
             case 0x0020000d: return &facts.study_instance_uid;
             case 0x0020000e: return &facts.series_instance_uid;
+            case kPatientId: return &facts.patient_id;
             default: return nullptr;
         }
     }
@@ -142,7 +144,9 @@ struct DataSetScanner::State {
     Result<void> value_of(std::uint32_t length) {
         target = wanted();
         left = length;
-        if (target) {
+        // No reason to refuse an image: the first one that fits counts.
+        if (tag == kPatientId && (length > kMaxValue || !facts.patient_id.empty())) target = nullptr;
+        if (target && tag != kPatientId) {
             const std::uint32_t bit = 1U << (tag == 0x00080016   ? 0
                                              : tag == 0x00080018 ? 1
                                              : tag == 0x00080060 ? 2
@@ -151,10 +155,8 @@ struct DataSetScanner::State {
             if (seen & bit) return broken("is there twice");
             seen |= bit;
             if (length > kMaxValue) return broken(fmt::format("a length of {} bytes is too long for it", length));
-            step = Step::Value;
-        } else {
-            step = Step::Skip;
         }
+        step = target ? Step::Value : Step::Skip;
         if (left == 0) expect_header();
         return {};
     }
@@ -339,7 +341,7 @@ Result<DataSetFacts> DataSetScanner::finish() {
 
     DataSetFacts& facts = state.facts;
     for (std::string* text : {&facts.sop_class_uid, &facts.sop_instance_uid, &facts.modality, &facts.study_instance_uid,
-                              &facts.series_instance_uid}) {
+                              &facts.series_instance_uid, &facts.patient_id}) {
         const auto end = text->find_last_not_of(std::string_view(" \0", 2));
         text->resize(end == std::string::npos ? 0 : end + 1);
     }

@@ -35,6 +35,7 @@ struct DataSetFacts {
     std::uint64_t elements = 0;
     bool has_pixel_data = false;  ///< (7FE0,0010), (7FE0,0008) or (7FE0,0009)
     bool pixel_data_encapsulated = false;
+    std::string patient_id = {};  ///< (0010,0020); "" as well when it is longer than any may be. For no log
 };
 
 class DataSetScanner {

@@ -1,4 +1,4 @@
-// The receiver's half of the queue: instances come in, series and studies become complete, late images.
+// The receiver's half of the queue: instances come in; late images, conflicts, other patients.
 #include <map>
 
 #include <fmt/format.h>
@@ -14,15 +14,19 @@ using State = Queue::State;
 /// What one call brought to one study.
 struct Arrived {
     int instances = 0;
-    int images = 0;  ///< of these, what the pipeline would read
-    int conflicts = 0;
+    int images = 0;         ///< of these, what the pipeline would read
+    int conflicts = 0;      ///< kept beside, not used; of these,
+    int left_out = 0;       ///< those that are so for their Patient ID alone
+    int other_patient = 0;  ///< used or not
     std::int64_t bytes = 0;
+    std::int64_t first_row = 0;  ///< of the instances
+    std::string from;            ///< AE title of the newest
 };
 
 struct StudyRef {
     std::int64_t row = 0;
     std::string key;
-    bool made = false;
+    std::string patient_mark;
 };
 
 /// Segmentations, reports, presentation states: what people and programs say about images. One that comes late, such as
@@ -44,14 +48,15 @@ void require_named(const ReceivedInstance& instance) {
 /// The outcome of a file that the queue holds already, under exactly this name.
 std::optional<Ingested> known_file(State& state, const ReceivedInstance& instance) {
     Query row = state.query(
-        "SELECT i.conflict, i.sop_instance_uid, i.sha256, s.key FROM instances i JOIN studies s ON s.id = i.study_id "
-        "WHERE i.file = ?",
+        "SELECT i.conflict, i.sop_instance_uid, i.sha256, s.key, i.other_patient FROM instances i JOIN studies s ON "
+        "s.id = i.study_id WHERE i.file = ?",
         instance.file);
     if (!row.next()) return std::nullopt;
     if (row.text(1) != instance.sop_instance_uid || row.text(2) != instance.sha256) {
         throw Failure{bug_error("the file name " + instance.file + " is taken by another instance")};
     }
-    return Ingested{row.integer(0) ? IngestOutcome::Conflict : IngestOutcome::Stored, row.text(3), instance.file, true};
+    const auto beside = row.integer(4) ? IngestOutcome::OtherPatient : IngestOutcome::Conflict;
+    return Ingested{row.integer(0) ? beside : IngestOutcome::Stored, row.text(3), instance.file, true};
 }
 
 /// The outcome when the same content is held in another file; `conflict` becomes true when the UID is taken.
@@ -66,7 +71,6 @@ std::optional<Ingested> known_content(State& state, const ReceivedInstance& inst
             return Ingested{IngestOutcome::Duplicate, first.text(3), first.text(1), true};
         }
     }
-    if (!conflict) return std::nullopt;
     Query beside = state.query(
         "SELECT i.file, s.key FROM instances i JOIN studies s ON s.id = i.study_id "
         "WHERE i.sop_instance_uid = ? AND i.sha256 = ? AND s.study_instance_uid = ? AND i.conflict = 1",
@@ -77,23 +81,32 @@ std::optional<Ingested> known_content(State& state, const ReceivedInstance& inst
 
 StudyRef find_or_make_study(State& state, const ReceivedInstance& instance) {
     {
-        Query row =
-            state.query("SELECT id, key FROM studies WHERE study_instance_uid = ?", instance.study_instance_uid);
-        if (row.next()) return {row.integer(0), row.text(1), false};
+        Query row = state.query("SELECT id, key, patient_mark FROM studies WHERE study_instance_uid = ?",
+                                instance.study_instance_uid);
+        if (row.next()) return {row.integer(0), row.text(1), row.text(2)};
     }
     const std::int64_t now = state.now();
     // The key is made from the row number, which is known only after the insert; until then the UID stands in.
     state.run(
         "INSERT INTO studies (key, study_instance_uid, state, first_received, last_received, quiet_since, state_since, "
-        "calling_ae_title, called_ae_title, peer_address) VALUES (?1, ?1, 'receiving', ?2, ?2, ?2, ?2, ?3, ?4, ?5)",
+        "revision_since, calling_ae_title, called_ae_title, peer_address) VALUES (?1, ?1, 'receiving', ?2, ?2, ?2, ?2, "
+        "?2, ?3, ?4, ?5)",
         instance.study_instance_uid, now, instance.calling_ae_title, instance.called_ae_title, instance.peer_address);
-    StudyRef study{state.database.last_insert_id(), {}, true};
+    StudyRef study{state.database.last_insert_id(), {}, {}};
     study.key = make_study_key(study.row);
     state.run("UPDATE studies SET key = ? WHERE id = ?", study.key, study.row);
     state.event(study.row, "receiving",
                 fmt::format("first instance from {}",
                             instance.calling_ae_title.empty() ? "an unnamed sender" : instance.calling_ae_title));
     return study;
+}
+
+/// Whether the instance has another Patient ID than the study's; the first one that has any is the study's.
+bool of_other_patient(State& state, const StudyRef& study, const ReceivedInstance& instance, bool conflict) {
+    if (instance.patient_mark.empty()) return false;
+    if (!study.patient_mark.empty()) return study.patient_mark != instance.patient_mark;
+    if (!conflict) state.run("UPDATE studies SET patient_mark = ? WHERE id = ?", instance.patient_mark, study.row);
+    return false;
 }
 
 std::int64_t find_or_make_series(State& state, std::int64_t study, const ReceivedInstance& instance, bool conflict) {
@@ -114,38 +127,22 @@ std::int64_t find_or_make_series(State& state, std::int64_t study, const Receive
     return found;
 }
 
-void insert_instance(State& state, const StudyRef& study, const ReceivedInstance& instance, bool conflict) {
+void insert_instance(State& state, const StudyRef& study, const ReceivedInstance& instance, bool conflict,
+                     bool other_patient) {
     const std::int64_t series = find_or_make_series(state, study.row, instance, conflict);
     // Deleted and received again, before its old file was removed: it is the same file.
     state.run("DELETE FROM removals WHERE root = 'spool' AND file = ?", instance.file);
     state.run(
         "INSERT INTO instances (study_id, series_id, sop_instance_uid, sop_class_uid, transfer_syntax_uid, modality, "
-        "sha256, file, bytes, conflict, revision, calling_ae_title, peer_address, received_at) "
-        "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, (SELECT revision FROM studies WHERE id = ?1), ?11, ?12, ?13)",
+        "sha256, file, bytes, conflict, revision, calling_ae_title, peer_address, received_at, other_patient) "
+        "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, (SELECT revision FROM studies WHERE id = ?1), ?11, ?12, ?13, "
+        "?14)",
         study.row, series, instance.sop_instance_uid, instance.sop_class_uid, instance.transfer_syntax_uid,
         instance.modality, instance.sha256, instance.file, instance.bytes, conflict, instance.calling_ae_title,
-        instance.peer_address, to_number(instance.received_at));
+        instance.peer_address, to_number(instance.received_at), other_patient);
 }
 
-/// See "A late image" in schema.sql.
-void begin_revision(State& state, std::int64_t study, int old_revision, int late) {
-    state.run(
-        "UPDATE jobs SET state = 'outdated', lease_token = NULL, lease_until = NULL, finished_at = ? "
-        "WHERE study_id = ? AND revision = ? AND state <> 'done'",
-        state.now(), study, old_revision);
-    const std::int64_t withdrawn = state.run(
-        "UPDATE outbox SET state = 'withdrawn' WHERE study_id = ? AND state IN ('waiting', 'set_aside')", study);
-    state.run("UPDATE outbox SET commitment = 'none' WHERE study_id = ? AND commitment IN ('wanted', 'asked')", study);
-    state.run("UPDATE studies SET revision = revision + 1, last_error = '', outcome = '' WHERE id = ?", study);
-    state.set_state(study, StudyState::Receiving);
-    state.event(
-        study, "late_image",
-        fmt::format(
-            "{} more {}: revision {} begins{}", late, late == 1 ? "instance" : "instances", old_revision + 1,
-            withdrawn ? fmt::format(", {} unsent outputs of revision {} are withdrawn", withdrawn, old_revision) : ""));
-}
-
-void reopen(State& state, std::int64_t study, int late) {
+void reopen(State& state, std::int64_t study, int late, LateImages rule) {
     StudyState found{};
     int revision = 0;
     bool was_claimed = false;
@@ -160,6 +157,12 @@ void reopen(State& state, std::int64_t study, int late) {
         was_claimed = row.integer(2) > 0;
     }
     if (found == StudyState::Receiving) return;
+    if (was_claimed && rule == LateImages::Keep) {
+        state.run("UPDATE studies SET late = late + ? WHERE id = ?", late, study);
+        state.event(study, "late_image",
+                    fmt::format("{} more {}: kept, in no result yet", late, late == 1 ? "instance" : "instances"));
+        return;
+    }
     if (was_claimed) return begin_revision(state, study, revision, late);
     state.run("DELETE FROM jobs WHERE study_id = ? AND revision = ?", study, revision);
     state.run("UPDATE studies SET last_error = '', outcome = '' WHERE id = ?", study);
@@ -167,57 +170,62 @@ void reopen(State& state, std::int64_t study, int late) {
     state.event(study, "receiving", "more instances before the study was taken up");
 }
 
-void update_study(State& state, std::int64_t study, const Arrived& arrived) {
+void update_study(State& state, std::int64_t study, const Arrived& arrived, LateImages late_images) {
     const std::int64_t now = state.now();
-    if (arrived.images > 0) reopen(state, study, arrived.images);
+    if (arrived.images > 0) {
+        reopen(state, study, arrived.images, late_images);
+        // What came together with a late image belongs to the revision that this one begins.
+        state.run(
+            "UPDATE instances SET revision = (SELECT revision FROM studies WHERE id = ?1) WHERE study_id = ?1 "
+            "AND id >= ?2",
+            study, arrived.first_row);
+    }
     state.run(
-        "UPDATE studies SET instances = instances + ?2, conflicts = conflicts + ?3, bytes = bytes + ?4, "
-        "last_received = ?5, quiet_since = CASE state WHEN 'receiving' THEN ?5 ELSE quiet_since END WHERE id = ?1",
-        study, arrived.instances, arrived.conflicts, arrived.bytes, now);
-    if (arrived.conflicts > 0) {
+        "UPDATE studies SET instances = instances + ?2, conflicts = conflicts + ?3, other_patient = other_patient + "
+        "?6, bytes = bytes + ?4, last_received = ?5, quiet_since = CASE state WHEN 'receiving' THEN ?5 ELSE "
+        "quiet_since END WHERE id = ?1",
+        study, arrived.instances, arrived.conflicts, arrived.bytes, now, arrived.other_patient);
+    const auto instances = [&](int number) {
+        return fmt::format("{} {} from {}", number, number == 1 ? "instance" : "instances",
+                           arrived.from.empty() ? "an unnamed sender" : arrived.from);
+    };
+    if (const int same_uid = arrived.conflicts - arrived.left_out; same_uid > 0) {
         state.event(study, "conflict",
-                    fmt::format("{} {} under a UID that was there with other content: kept beside, not used",
-                                arrived.conflicts, arrived.conflicts == 1 ? "instance" : "instances"));
+                    fmt::format("{} under a UID that was there with other content: kept beside, not used",
+                                instances(same_uid)));
     }
-}
-
-/// All series are closed: hands the study to the pipeline. @return false: it has nothing to hand over, set aside
-bool make_ready(State& state, std::int64_t study, std::string_view why) {
-    int instances = 0;
-    int conflicts = 0;
-    int revision = 0;
-    {
-        Query row = state.query("SELECT instances, conflicts, revision FROM studies WHERE id = ?", study);
-        row.next();
-        instances = row.small(0);
-        conflicts = row.small(1);
-        revision = row.small(2);
+    if (arrived.other_patient > 0) {
+        state.event(study, "other_patient",
+                    fmt::format("{} with another Patient ID than the study's first instance: {}",
+                                instances(arrived.other_patient),
+                                arrived.left_out > 0 ? "kept beside, not used" : "see scp.other_patient_id"));
     }
-    if (instances == 0) {
-        state.set_study_aside(study, fmt::format("none of its {} instances can be used: each has a UID that an earlier "
-                                                 "instance has with other content or in another study",
-                                                 conflicts));
-        return false;
-    }
-    const std::int64_t now = state.now();
-    state.run("INSERT INTO jobs (study_id, revision, state, ready_at, not_before) VALUES (?1, ?2, 'ready', ?3, ?3)",
-              study, revision, now);
-    state.set_state(study, StudyState::Ready);
-    state.event(
-        study, "ready",
-        fmt::format("revision {}: {} {} {}", revision, instances, instances == 1 ? "instance" : "instances", why));
-    return true;
-}
-
-std::vector<std::pair<std::int64_t, std::string>> rows_and_texts(Query& query) {
-    std::vector<std::pair<std::int64_t, std::string>> out;
-    while (query.next()) out.emplace_back(query.integer(0), query.text(1));
-    return out;
 }
 
 }  // namespace
 
-Result<std::vector<Ingested>> Queue::add_instances(std::span<const ReceivedInstance> instances) {
+void begin_revision(Queue::State& state, std::int64_t study, int old_revision, int late) {
+    state.run(
+        "UPDATE jobs SET state = 'outdated', lease_token = NULL, lease_until = NULL, finished_at = ? "
+        "WHERE study_id = ? AND revision = ? AND state <> 'done'",
+        state.now(), study, old_revision);
+    const std::int64_t withdrawn = state.run(
+        "UPDATE outbox SET state = 'withdrawn' WHERE study_id = ? AND state IN ('waiting', 'set_aside')", study);
+    state.run("UPDATE outbox SET commitment = 'none' WHERE study_id = ? AND commitment IN ('wanted', 'asked')", study);
+    state.run(
+        "UPDATE studies SET revision = revision + 1, last_error = '', outcome = '', late = 0, revision_since = ? "
+        "WHERE id = ?",
+        state.now(), study);
+    state.set_state(study, StudyState::Receiving);
+    state.event(
+        study, "late_image",
+        fmt::format(
+            "{} more {}: revision {} begins{}", late, late == 1 ? "instance" : "instances", old_revision + 1,
+            withdrawn ? fmt::format(", {} unsent outputs of revision {} are withdrawn", withdrawn, old_revision) : ""));
+}
+
+Result<std::vector<Ingested>> Queue::add_instances(std::span<const ReceivedInstance> instances,
+                                                   const ArrivalRules& rules) {
     State& state = *state_;
     return state.change("adding received instances to the queue", [&] {
         std::vector<Ingested> out;
@@ -235,82 +243,22 @@ Result<std::vector<Ingested>> Queue::add_instances(std::span<const ReceivedInsta
                 continue;
             }
             const StudyRef study = find_or_make_study(state, instance);
-            insert_instance(state, study, instance, conflict);
+            const bool other = of_other_patient(state, study, instance, conflict);
+            const bool left_out = other && !conflict && rules.other_patient != OtherPatient::Accept;
+            insert_instance(state, study, instance, conflict || left_out, other);
             Arrived& counts = arrived[study.row];
-            ++(conflict ? counts.conflicts : counts.instances);
-            if (!conflict && !is_annotation(instance.sop_class_uid)) ++counts.images;
+            if (counts.first_row == 0) counts.first_row = state.database.last_insert_id();
+            ++(conflict || left_out ? counts.conflicts : counts.instances);
+            if (!conflict && !left_out && !is_annotation(instance.sop_class_uid)) ++counts.images;
+            counts.left_out += left_out ? 1 : 0;
+            counts.other_patient += other ? 1 : 0;
             counts.bytes += instance.bytes;
-            out.push_back({conflict ? IngestOutcome::Conflict : IngestOutcome::Stored, study.key, instance.file});
+            counts.from = instance.calling_ae_title;
+            const auto beside = left_out ? IngestOutcome::OtherPatient : IngestOutcome::Conflict;
+            out.push_back({conflict || left_out ? beside : IngestOutcome::Stored, study.key, instance.file});
         }
-        for (const auto& [study, counts] : arrived) update_study(state, study, counts);
+        for (const auto& [study, counts] : arrived) update_study(state, study, counts, rules.late_images);
         return out;
-    });
-}
-
-Result<void> Queue::still_arriving(std::span<const std::string> study_keys) {
-    State& state = *state_;
-    return state.change("noting that studies still arrive", [&] {
-        for (const std::string& key : study_keys) {
-            state.run("UPDATE studies SET quiet_since = ? WHERE key = ? AND state = 'receiving'", state.now(), key);
-            state.run(
-                "UPDATE series SET quiet_since = ? WHERE closed_at IS NULL AND study_id = "
-                "(SELECT id FROM studies WHERE key = ? AND state = 'receiving')",
-                state.now(), key);
-        }
-    });
-}
-
-Result<std::vector<std::string>> Queue::close_quiet(Milliseconds series_quiet, Milliseconds study_quiet) {
-    State& state = *state_;
-    return state.change("completing studies", [&] {
-        const std::int64_t now = state.now();
-        // A clock that was set back must not keep a study open until the old time comes again.
-        state.run("UPDATE studies SET quiet_since = ?1 WHERE state = 'receiving' AND quiet_since > ?1", now);
-        state.run(
-            "UPDATE series SET quiet_since = ?1 WHERE closed_at IS NULL AND quiet_since > ?1 AND study_id IN "
-            "(SELECT id FROM studies WHERE state = 'receiving')",
-            now);
-        std::vector<std::pair<std::int64_t, std::string>> closed;
-        {
-            Query query = state.query(
-                "SELECT e.id, e.modality FROM studies s JOIN series e ON e.study_id = s.id "
-                "WHERE s.state = 'receiving' AND e.closed_at IS NULL AND e.quiet_since <= ?",
-                now - series_quiet.count());
-            closed = rows_and_texts(query);
-        }
-        for (const auto& [series, modality] : closed) {
-            state.run("UPDATE series SET closed_at = ? WHERE id = ?", now, series);
-            const auto study = state.number(0, "SELECT study_id FROM series WHERE id = ?", series);
-            const auto count = state.number(0, "SELECT count(*) FROM instances WHERE series_id = ?", series);
-            state.event(study, "series_complete",
-                        fmt::format("{} series with {} {}", modality.empty() ? "a" : modality, count,
-                                    count == 1 ? "instance" : "instances"));
-        }
-        std::vector<std::pair<std::int64_t, std::string>> quiet;
-        {
-            Query query = state.query(
-                "SELECT s.id, s.key FROM studies s WHERE s.state = 'receiving' AND s.quiet_since <= ? AND NOT EXISTS "
-                "(SELECT 1 FROM series e WHERE e.study_id = s.id AND e.closed_at IS NULL) ORDER BY s.id",
-                now - study_quiet.count());
-            quiet = rows_and_texts(query);
-        }
-        std::vector<std::string> ready;
-        for (auto& [study, key] : quiet) {
-            if (make_ready(state, study, "complete")) ready.push_back(std::move(key));
-        }
-        return ready;
-    });
-}
-
-Result<void> Queue::force_complete(const std::string& study_key) {
-    State& state = *state_;
-    return state.change("completing study " + study_key, [&] {
-        const std::int64_t study = state.study_row(study_key);
-        if (state.number(0, "SELECT state = 'receiving' FROM studies WHERE id = ?", study) == 0) {
-            throw Failure{reject_error("it is not receiving any more")};
-        }
-        state.run("UPDATE series SET closed_at = ? WHERE study_id = ? AND closed_at IS NULL", state.now(), study);
-        make_ready(state, study, "completed on request");
     });
 }
 

@@ -42,6 +42,7 @@ struct DueJob {
     std::string study_instance_uid;
     int revision = 0;
     int conflicts = 0;
+    int other_patient = 0;
     bool went_silent = false;
     std::string former_worker;
 };
@@ -49,7 +50,9 @@ struct DueJob {
 std::optional<DueJob> next_due(State& state) {
     Query row = state.query(
         "SELECT j.id, j.study_id, j.attempt, j.ready_at, s.key, s.study_instance_uid, j.revision, s.conflicts, "
-        "j.state = 'processing', j.worker FROM jobs j JOIN studies s ON s.id = j.study_id "
+        "j.state = 'processing', j.worker, (SELECT count(*) FROM instances i WHERE i.study_id = s.id AND i.conflict = "
+        "1 "
+        "AND i.other_patient = 1) FROM jobs j JOIN studies s ON s.id = j.study_id "
         "WHERE j.state IN ('ready', 'processing') AND "  // word for word as in the index jobs_waiting
         "((j.state = 'ready' AND j.not_before <= ?1) OR (j.state = 'processing' AND j.lease_until <= ?1)) "
         "ORDER BY CASE j.state WHEN 'ready' THEN j.not_before ELSE j.lease_until END, j.id LIMIT 1",
@@ -60,6 +63,7 @@ std::optional<DueJob> next_due(State& state) {
                   .study_instance_uid = row.text(5),
                   .revision = row.small(6),
                   .conflicts = row.small(7),
+                  .other_patient = row.small(10),
                   .went_silent = row.integer(8) != 0,
                   .former_worker = row.text(9)};
 }
@@ -142,6 +146,7 @@ Result<std::optional<ClaimedStudy>> Queue::claim_study(const std::string& worker
             claim.attempt = due->ref.attempt + 1;
             claim.study_instance_uid = due->study_instance_uid;
             claim.conflicts = due->conflicts;
+            claim.other_patient = due->other_patient;
             claim.lease_token = state.make_token();
             claim.instances = usable_instances(state, due->ref.study);
             claim.replaces = outputs_to_replace(state, due->ref.study, due->revision);
@@ -149,6 +154,7 @@ Result<std::optional<ClaimedStudy>> Queue::claim_study(const std::string& worker
                 "UPDATE jobs SET state = 'processing', attempt = attempt + 1, claims = claims + 1, worker = ?, "
                 "lease_token = ?, lease_until = ? WHERE id = ?",
                 worker, claim.lease_token, state.now() + lease.count(), claim.job_id);
+            state.run("UPDATE studies SET late = 0 WHERE id = ? AND late > 0", due->ref.study);  // it has them now
             state.set_state(due->ref.study, StudyState::Processing);
             state.event(due->ref.study, "processing",
                         fmt::format("revision {}, try {}, by {}", claim.revision, claim.attempt, worker));

@@ -32,43 +32,10 @@
 #include "conf/base/result.h"
 #include "conf/base/sqlite.h"
 #include "conf/base/time.h"
+#include "scp/queue/arrival.h"
 #include "scp/queue/commitment.h"
 
 namespace cardionode {
-
-/// One instance that is durable in the spool and now enters the queue.
-struct ReceivedInstance {
-    std::string study_instance_uid;
-    std::string series_instance_uid;
-    std::string sop_instance_uid;
-    std::string sop_class_uid;
-    std::string transfer_syntax_uid;
-    std::string modality;  ///< (0008,0060), may be empty
-    std::string sha256;    ///< of the data set as received; decides "same content"
-    std::string file;      ///< relative to the spool folder
-    std::int64_t bytes = 0;
-    std::string calling_ae_title;
-    std::string called_ae_title;
-    std::string peer_address;
-    Moment received_at{};
-};
-
-/// What became of a received file, and whom it belongs to afterwards.
-/// A file that a row of the queue names already (the caller repeats a call after a crash) gets the outcome that it got
-/// the first time, never Duplicate: so a caller that deletes its file on Duplicate never deletes the only copy.
-enum class IngestOutcome {
-    Stored,     ///< new, or this very file again: the file is the queue's from now on
-    Duplicate,  ///< same UID, same content in another file, Ingested::file: nothing changed; the caller deletes its own
-    Conflict,   ///< same UID, other content or another study: kept beside the first and flagged; the first stays in use
-};
-
-struct Ingested {
-    IngestOutcome outcome = IngestOutcome::Stored;
-    std::string study_key;
-    std::string file;  ///< that holds this content for the queue, relative to the spool folder
-    /// The content was there before: sent again, or the call is repeated after a crash. For counting.
-    bool held_before = false;
-};
 
 enum class StudyState { Receiving, Ready, Processing, Sending, Done, SetAside };
 std::string_view to_string(StudyState state);
@@ -82,7 +49,8 @@ struct InstanceRow {
     std::string sha256;
     std::string file;  ///< relative to the spool folder
     std::int64_t bytes = 0;
-    bool conflict = false;  ///< another content under the UID of an earlier instance
+    bool conflict = false;       ///< kept beside, not used: see schema.sql
+    bool other_patient = false;  ///< its Patient ID is not the study's
 };
 
 /// One object that the pipeline wrote and the PACS must get.
@@ -101,7 +69,8 @@ struct ClaimedStudy {
     int attempt = 1;  ///< 1 for the first try
     std::string study_instance_uid;
     std::vector<InstanceRow> instances;  ///< without conflicts; at least one
-    int conflicts = 0;                   ///< instances that are left out: other content under a UID that was there
+    int conflicts = 0;                   ///< instances that are left out; of these,
+    int other_patient = 0;               ///< those with another Patient ID
     std::vector<OutputFile> replaces;    ///< of the newest earlier revision: what a destination got from it
     std::string lease_token;             ///< proves the claim in later calls
 };
@@ -132,6 +101,8 @@ struct StudyRow {
     int series = 0;
     int instances = 0;
     int conflicts = 0;
+    int late = 0;           ///< kept, and in no result yet
+    int other_patient = 0;  ///< with another Patient ID than the study's first instance, used or not
     std::int64_t bytes = 0;
     Moment first_received{};
     Moment last_received{};
@@ -202,11 +173,14 @@ struct QueueDepths {
         std::string destination;
         std::string state;  ///< of the outbox, see schema.sql
         int number = 0;
-        int tried = 0;       ///< of these, tried at least once
-        Moment oldest = {};  ///< made or requeued
+        int tried = 0;        ///< of these, tried at least once
+        Moment oldest = {};   ///< made or requeued
+        int uncommitted = 0;  ///< of these, sent and not committed yet
     };
     std::vector<Studies> studies;  ///< every state
     std::vector<Outputs> outputs;
+    int commitments_owed = 0;  ///< requests of scanners that are not reported yet
+    std::optional<Moment> oldest_owed = std::nullopt;
 };
 
 /// Part of a claim's outcome that stays with the study for the operator.
@@ -246,14 +220,20 @@ public:
     // --- receiver
     /// All in one durable transaction, in order; idempotent: see IngestOutcome.
     /// Bug: a file name that the queue holds for another instance; nothing is stored then.
-    Result<std::vector<Ingested>> add_instances(std::span<const ReceivedInstance> instances);
+    Result<std::vector<Ingested>> add_instances(std::span<const ReceivedInstance> instances,
+                                                const ArrivalRules& rules = {});
     /// An association is still open that brings instances of these studies: their quiet time starts anew, so that a
     /// slow transfer is not split. Has no effect on a study that is not receiving.
     Result<void> still_arriving(std::span<const std::string> study_keys);
-    /// Closes series that were quiet for `series_quiet`, then makes studies ready whose series are all closed and that
-    /// were quiet for `study_quiet`; a study without any instance that can be used is set aside instead.
+    /// Closes series that were quiet for long enough, then makes studies ready whose series are all closed and that
+    /// were quiet themselves, or that began too long ago. A study without any instance that can be used, or with one of
+    /// another patient where the rules say so, is set aside instead.
+    /// @param until  quiet until then; none: now. What came later may not be in the queue yet.
     /// @return keys of studies that became ready
-    Result<std::vector<std::string>> close_quiet(Milliseconds series_quiet, Milliseconds study_quiet);
+    Result<std::vector<std::string>> close_quiet(const ArrivalRules& rules, std::optional<Moment> until = {});
+    Result<std::vector<std::string>> close_quiet(Milliseconds series_quiet, Milliseconds study_quiet) {
+        return close_quiet({.series_quiet = series_quiet, .study_quiet = study_quiet});
+    }
     /// Makes a receiving study ready now. Reject: it is not receiving.
     Result<void> force_complete(const std::string& study_key);
     /// The file that holds an instance, if it is known (index look-up). Of several with one UID: the first, in use.
@@ -356,7 +336,8 @@ public:
     /// The newest events, oldest first.
     Result<std::vector<EventRow>> events_of(const std::string& study_key, int newest = 100);
     /// Puts a study that was set aside (or is waiting) back to ready, and its set-aside outputs back to waiting; a
-    /// study whose result is there already only sends again. Reject: the study is receiving, being worked on or done.
+    /// study whose result is there already only sends again. A done study with late images that were only kept begins a
+    /// new revision. Reject: the study is receiving, being worked on, or done with all its images.
     Result<void> retry(const std::string& study_key);
 
     struct State;  ///< in session.h, for the parts of this folder

@@ -26,8 +26,8 @@ using State = Queue::State;
     "(SELECT count(*) FROM outbox b WHERE b.study_id = s.id AND b.revision = s.revision AND b.state = 'sent'), "      \
     "(SELECT count(*) FROM outbox b WHERE b.study_id = s.id AND b.revision = s.revision AND b.state = 'set_aside') "  \
     ", s.study_instance_uid, (SELECT count(*) FROM outbox b WHERE b.study_id = s.id AND b.revision = s.revision AND " \
-    "b.commitment IN ('wanted', 'asked')) FROM studies s LEFT JOIN jobs j ON j.study_id = s.id AND j.revision = "     \
-    "s.revision "
+    "b.commitment IN ('wanted', 'asked')), s.late, s.other_patient FROM studies s LEFT JOIN jobs j ON j.study_id = "  \
+    "s.id AND j.revision = s.revision "
 
 StudyRow read_study(const Query& row) {
     StudyRow study;
@@ -50,6 +50,8 @@ StudyRow read_study(const Query& row) {
     study.outputs_set_aside = row.small(16);
     study.study_instance_uid = row.text(17);
     study.outputs_uncommitted = row.small(18);
+    study.late = row.small(19);
+    study.other_patient = row.small(20);
     return study;
 }
 
@@ -125,13 +127,13 @@ Result<std::vector<InstanceRow>> Queue::instances_of(const std::string& study_ke
     return state.look("listing the instances of study " + study_key, [&] {
         Query row = state.query(
             "SELECT e.series_instance_uid, i.sop_instance_uid, i.sop_class_uid, i.transfer_syntax_uid, i.modality, "
-            "i.sha256, i.file, i.bytes, i.conflict FROM instances i JOIN series e ON e.id = i.series_id "
-            "WHERE i.study_id = ? ORDER BY i.series_id, i.id",
+            "i.sha256, i.file, i.bytes, i.conflict, i.other_patient FROM instances i JOIN series e ON e.id = "
+            "i.series_id WHERE i.study_id = ? ORDER BY i.series_id, i.id",
             state.study_row(study_key));
         std::vector<InstanceRow> out;
         while (row.next()) {
             out.push_back({row.text(0), row.text(1), row.text(2), row.text(3), row.text(4), row.text(5), row.text(6),
-                           row.integer(7), row.integer(8) != 0});
+                           row.integer(7), row.integer(8) != 0, row.integer(9) != 0});
         }
         return out;
     });
@@ -193,19 +195,30 @@ Result<void> Queue::retry(const std::string& study_key) {
         const std::int64_t study = state.study_row(study_key);
         StudyState found{};
         std::string job_state;
+        int revision = 0, late = 0;
         {
             Query row = state.query(
-                "SELECT s.state, coalesce(j.state, '') FROM studies s LEFT JOIN jobs j ON j.study_id = s.id AND "
+                "SELECT s.state, coalesce(j.state, ''), s.revision, s.late FROM studies s LEFT JOIN jobs j ON "
+                "j.study_id = s.id AND "
                 "j.revision = s.revision WHERE s.id = ?",
                 study);
             row.next();
             found = study_state_from(row.text(0));
             job_state = row.text(1);
+            revision = row.small(2);
+            late = row.small(3);
         }
         const std::int64_t now = state.now();
         const auto refuse = [](std::string_view why) { throw Failure{reject_error(std::string(why))}; };
         if (found == StudyState::Receiving) refuse("it is still being received; it becomes ready by itself");
         if (found == StudyState::Processing) refuse("a worker is busy with it now");
+        if (found == StudyState::Done && late > 0) {
+            begin_revision(state, study, revision, late);
+            make_job(state, study, "ready");
+            state.set_state(study, StudyState::Ready);
+            state.event(study, "retry", "on request, with the late images");
+            return;
+        }
         if (found == StudyState::Done) refuse("it is done, there is nothing to try again");
         if (job_state.empty()) refuse("none of its instances can be used");
         if (job_state == "done") {

@@ -33,6 +33,13 @@ constexpr Migration kMigrations[] = {
      "CREATE UNIQUE INDEX commitments_owed_once ON commitments_owed (calling_ae_title, transaction_uid) "
      "WHERE duplicate = 0;"
      "CREATE INDEX commitments_owed_waiting ON commitments_owed (not_before) WHERE state = 'waiting';"},
+    {4,
+     "ALTER TABLE studies ADD COLUMN revision_since INTEGER NOT NULL DEFAULT 0;"
+     "ALTER TABLE studies ADD COLUMN late INTEGER NOT NULL DEFAULT 0;"
+     "ALTER TABLE studies ADD COLUMN other_patient INTEGER NOT NULL DEFAULT 0;"
+     "ALTER TABLE studies ADD COLUMN patient_mark TEXT NOT NULL DEFAULT '';"
+     "UPDATE studies SET revision_since = state_since;"
+     "ALTER TABLE instances ADD COLUMN other_patient INTEGER NOT NULL DEFAULT 0 CHECK (other_patient IN (0, 1));"},
 };
 
 Error newer(int found, int known) {
@@ -66,7 +73,7 @@ Result<std::int64_t> number(Database& database, std::string_view sql) {
 }  // namespace
 
 const Schema& queue_schema() {
-    static const Schema schema{.newest = 3, .oldest = 1, .fresh = kQueueSchemaSql, .migrations = kMigrations};
+    static const Schema schema{.newest = 4, .oldest = 1, .fresh = kQueueSchemaSql, .migrations = kMigrations};
     return schema;
 }
 

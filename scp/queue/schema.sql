@@ -1,4 +1,4 @@
--- The queue of one node: schema version 3. What stands here is compiled into the program; a new file gets it as it is,
+-- The queue of one node: schema version 4. What stands here is compiled into the program; a new file gets it as it is,
 -- an older file is brought to the same shape by the migrations in schema.cpp.
 --
 -- Moments are whole milliseconds since 1970-01-01T00:00:00Z. There is no patient data in this file: no name, no ID, no
@@ -26,9 +26,11 @@
 --                        ready (tried before), processing, sending, done, set_aside -> receiving, revision + 1
 --
 -- receiving   Instances arrive. A series is complete (closed_at) when it was quiet for scp.series_quiet_seconds; the
---             study is complete when all its series are and it was quiet for scp.study_quiet_seconds. An operator or
---             another rule may complete it earlier. A duplicate (same SOP Instance UID, same content) does not touch
---             the quiet time. A study all of whose instances are conflicts is set aside with that reason.
+--             study is complete when all its series are and it was quiet for scp.study_quiet_seconds. One that never
+--             gets quiet is completed scp.longest_study_minutes after this revision began (revision_since), and an
+--             operator may complete it earlier. A duplicate (same SOP Instance UID, same content) does not touch the
+--             quiet time, nor the state of a study that is further on: a study that is sent again makes no work. A
+--             study all of whose instances are conflicts is set aside with that reason.
 -- ready       Waits for a worker, or for the end of a pause after a failed try (jobs.not_before).
 -- processing  A worker holds the job by a lease. It repeats "I am here" (lease_until moves on). When it stops, another
 --             one takes the job; the old one's token no longer fits, so nothing that it says later is stored.
@@ -52,6 +54,9 @@
 --     output of the new revision goes to that destination before that lease is over. So a destination never gets an
 --     outdated output after a newer one.
 -- The new revision is told which outputs of the earlier one reached a destination (ClaimedStudy::replaces).
+-- With scp.late_images: keep, a study whose revision was claimed stays where it is. The image is kept with it and
+-- counted (studies.late), and whatever claims the study next takes it along: a further try, or `cardionode retry`,
+-- which then begins a new revision of a done study as well.
 --
 -- Storage commitment by a destination (we are the SCU; PS3.4 Annex J)
 -- ====================================================================
@@ -81,13 +86,27 @@
 -- Of several contents under one SOP Instance UID the first stays in use. Each further one is a row with conflict = 1
 -- in the study under which it arrived, keeps its own file, is counted and shown, and is not given to the pipeline. It
 -- does not make a new revision. The same holds for a SOP Instance UID that arrives under another study. The same
--- conflicting content again is a duplicate of its own row.
-
+-- conflicting content again is a duplicate of its own row. Which scanner came first decides, not which it was.
+--
+-- Another patient
+-- ===============
+-- The first instance of a study that has a Patient ID says whose study it is (studies.patient_mark, a keyed digest
+-- whose key stands in the spool beside the images; without the spool it tells nothing). What comes later under the
+-- same Study Instance UID with another Patient ID (patients merged or corrected in the middle of a transfer, or two
+-- patients under one UID) has other_patient = 1, is counted and shown, and scp.other_patient_id says what becomes of it:
+--   set_aside   kept beside like a conflict; a study that is complete with such an instance is set aside instead of
+--               becoming ready, and `cardionode retry` lets it go on with the images of the first Patient ID
+--   keep_first  kept beside like a conflict; the study goes on
+--   accept      used like any other
+-- An instance without a Patient ID is evidence of nothing and is used. Kept beside, an instance begins no revision: of
+-- a study that was handed over before, the result stays that of the first Patient ID.
+--
 -- Retention
 -- =========
--- A done study, so one whose outputs are committed where that is offered, is deleted when it is
--- old enough or the disk is short of space; no other ever is. Its rows go and its files enter `removals` in one transaction, then the files are removed, then their rows: cut off anywhere, the rest is
--- done later. Instances that are sent again afterwards make a new study.
+-- A done study, so one whose outputs are committed where that is offered, is deleted when it is old enough or the disk
+-- is short of space; no other ever is. Its rows go and its files enter `removals` in one transaction, then the files
+-- are removed, then their rows: cut off anywhere, the rest is done later. Instances that are sent again afterwards make
+-- a new study.
 
 CREATE TABLE schema_version (
     version    INTEGER NOT NULL PRIMARY KEY,   -- the highest row is the schema of this file
@@ -112,7 +131,11 @@ CREATE TABLE studies (
     called_ae_title    TEXT    NOT NULL DEFAULT '',
     peer_address       TEXT    NOT NULL DEFAULT '',
     last_error         TEXT    NOT NULL DEFAULT '',         -- of receiving or processing; each output has its own
-    outcome            TEXT    NOT NULL DEFAULT ''          -- one line for people, of this revision
+    outcome            TEXT    NOT NULL DEFAULT '',         -- one line for people, of this revision
+    revision_since     INTEGER NOT NULL DEFAULT 0,          -- when its first instance came
+    late               INTEGER NOT NULL DEFAULT 0,          -- instances that no worker was given yet, late_images: keep
+    other_patient      INTEGER NOT NULL DEFAULT 0,          -- instances with another Patient ID, used or not
+    patient_mark       TEXT    NOT NULL DEFAULT ''          -- see "Another patient"; '': no Patient ID so far
 );
 CREATE INDEX studies_by_state ON studies (state, quiet_since);
 CREATE INDEX studies_by_newest ON studies (last_received);
@@ -139,10 +162,11 @@ CREATE TABLE instances (
     file                TEXT    NOT NULL UNIQUE,            -- relative to the spool; UNIQUE: the call is idempotent
     bytes               INTEGER NOT NULL,
     conflict            INTEGER NOT NULL DEFAULT 0 CHECK (conflict IN (0, 1)),
-    revision            INTEGER NOT NULL,                   -- of the study, when it came
+    revision            INTEGER NOT NULL,                   -- of the study, when it came; of a late one, the new one
     calling_ae_title    TEXT    NOT NULL DEFAULT '',
     peer_address        TEXT    NOT NULL DEFAULT '',
-    received_at         INTEGER NOT NULL
+    received_at         INTEGER NOT NULL,
+    other_patient       INTEGER NOT NULL DEFAULT 0 CHECK (other_patient IN (0, 1))
 );
 CREATE INDEX instances_of_study ON instances (study_id);
 CREATE INDEX instances_of_series ON instances (series_id);

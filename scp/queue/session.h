@@ -149,6 +149,11 @@ private:
     std::unordered_map<std::string_view, Prepared> prepared_;
 };
 
+/// The study is analysed again as revision old_revision + 1; see "A late image" in schema.sql.
+void begin_revision(Queue::State& state, std::int64_t study, int old_revision, int late);
+/// The study's revision waits for a worker from now on.
+void make_job(Queue::State& state, std::int64_t study, std::string_view job_state);
+
 /// When nothing of the study's revision is on its way any more, and nothing waits to be committed, the study is done,
 /// or set aside if something failed.
 void settle_study(Queue::State& state, std::int64_t study);

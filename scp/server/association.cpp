@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "conf/base/log.h"
+#include "scp/store/patient_mark.h"
 
 namespace cardionode {
 namespace {
@@ -115,8 +116,9 @@ bool Association::open() {
         request_.calling_ae_title, from, tls ? std::string_view(tls->peer_certificate()) : std::string_view());
     services.commitment =
         context_.settings->storage_commitment || context_.rules->reports_allowed(request_.calling_ae_title, from);
-    desk_.open(*context_.node, context_.shared->passes, request_.calling_ae_title, request_.called_ae_title,
-               context_.settings->storage_commitment && services.storage);
+    desk_.open(*context_.node, context_.shared->passes, peer(), request_.called_ae_title,
+               context_.settings->storage_commitment && services.storage,
+               CommitmentWatch(context_.shared->counters, context_.audit, context_.settings->ae_title));
     const std::vector<AnsweredContext> answers = answer_contexts(request_, services);
     for (const AnsweredContext& answer : answers)
         if (answer.result == ContextResult::Accepted)
@@ -328,6 +330,7 @@ void Association::store_instance() {
     instance.sop_class_uid = facts->sop_class_uid;
     instance.transfer_syntax_uid = contexts_.at(message.context_id).syntax->uid;
     instance.modality = facts->modality;
+    instance.patient_mark = patient_mark(context_.spool.patient_key, facts->patient_id);
     instance.calling_ae_title = request_.calling_ae_title;
     instance.called_ae_title = request_.called_ae_title;
     instance.peer_address = context_.peer_address;

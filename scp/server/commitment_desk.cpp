@@ -38,11 +38,16 @@ Result<std::optional<CommitmentReport>> report_for(const OwedCommitment& owed, Q
     return std::optional<CommitmentReport>(std::move(report));
 }
 
-void CommitmentDesk::open(const NodeSettings& settings, const IndexPasses& passes, std::string calling_ae_title,
-                          std::string called_ae_title, bool may_ask) {
+CommittedInstances counts_of(const CommitmentReport& report) {
+    return {static_cast<int>(report.data.referenced.size()), static_cast<int>(report.data.failed.size())};
+}
+
+void CommitmentDesk::open(const NodeSettings& settings, const IndexPasses& passes, AuditPeer peer,
+                          std::string called_ae_title, bool may_ask, CommitmentWatch watch) {
     settings_ = &settings;
     passes_ = &passes;
-    calling_ae_title_ = std::move(calling_ae_title);
+    peer_ = std::move(peer);
+    watch_ = std::move(watch);
     called_ae_title_ = std::move(called_ae_title);
     may_ask_ = may_ask;
 }
@@ -56,7 +61,13 @@ Result<Queue*> CommitmentDesk::queue() {
     return &*queue_;
 }
 
-std::optional<CommitmentDesk::Outcome> CommitmentDesk::refuse(const Command& command) const {
+std::optional<CommitmentDesk::Outcome> CommitmentDesk::refuse(const Command& command) {
+    auto refusal = refusal_of(command);
+    if (refusal && command.field == command_field::kActionRequest) watch_.refused();
+    return refusal;
+}
+
+std::optional<CommitmentDesk::Outcome> CommitmentDesk::refusal_of(const Command& command) const {
     const bool action = command.field == command_field::kActionRequest;
     if (!action && command.field != command_field::kEventReportRequest)
         return Outcome{status::kUnrecognizedOperation, {}};
@@ -76,9 +87,12 @@ std::optional<CommitmentDesk::Outcome> CommitmentDesk::refuse(const Command& com
 CommitmentDesk::Outcome CommitmentDesk::take(const Command& command, std::uint8_t context_id, Encoding encoding,
                                              std::span<const std::byte> bytes) {
     auto data = parse_commitment(encoding, bytes);
-    if (!data) return {status::kInvalidArgument, data.error().message};
-    if (command.field == command_field::kActionRequest) return take_request(context_id, encoding, *data);
-    return take_report(*data);
+    if (command.field != command_field::kActionRequest)
+        return data ? take_report(*data) : Outcome{status::kInvalidArgument, data.error().message};
+    Outcome outcome =
+        data ? take_request(context_id, encoding, *data) : Outcome{status::kInvalidArgument, data.error().message};
+    outcome.status == status::kSuccess ? watch_.requested() : watch_.refused();
+    return outcome;
 }
 
 CommitmentDesk::Outcome CommitmentDesk::take_request(std::uint8_t context_id, Encoding encoding,
@@ -94,10 +108,10 @@ CommitmentDesk::Outcome CommitmentDesk::take_request(std::uint8_t context_id, En
     // An instance that is only in a segment yet is found once the indexer has passed: so from here on is early enough.
     const std::uint64_t pass = passes_->next();
     auto owed = (*queue)->owe_commitment(
-        {calling_ae_title_, called_ae_title_, data.transaction_uid, for_queue(data.referenced)}, kLease);
+        {peer_.ae_title, called_ae_title_, data.transaction_uid, for_queue(data.referenced)}, kLease);
     if (!owed) return failed(owed.error());
     log_info("commitment_requested",
-             {{"calling", calling_ae_title_}, {"instances", data.referenced.size()}, {"duplicate", owed->duplicate}});
+             {{"calling", peer_.ae_title}, {"instances", data.referenced.size()}, {"duplicate", owed->duplicate}});
     std::erase_if(waiting_, [&](const Waiting& w) { return w.owed.id == owed->id; });  // asked twice: reported once
     if (waiting_.size() == kMostWaiting) {
         if (auto released = (*queue)->release_owed_commitment(*owed); !released) return failed(released.error());
@@ -110,18 +124,18 @@ CommitmentDesk::Outcome CommitmentDesk::take_request(std::uint8_t context_id, En
 
 CommitmentDesk::Outcome CommitmentDesk::take_report(const CommitmentData& data) {
     auto queue = this->queue();
-    auto outcome =
-        queue ? (*queue)->commitment_answered(
-                    calling_ae_title_, {data.transaction_uid, for_queue(data.referenced), for_queue(data.failed)})
-              : Result<AnswerOutcome>(std::move(queue).error());
+    auto outcome = queue
+                       ? (*queue)->commitment_answered(
+                             peer_.ae_title, {data.transaction_uid, for_queue(data.referenced), for_queue(data.failed)})
+                       : Result<AnswerOutcome>(std::move(queue).error());
     if (!outcome) {
-        log_error("commitment_report_not_stored",
-                  {{"calling", calling_ae_title_}, {"reason", outcome.error().message}});
+        log_error("commitment_report_not_stored", {{"calling", peer_.ae_title}, {"reason", outcome.error().message}});
         return {status::kProcessingFailure, "the report cannot be stored"};
     }
     const bool known = *outcome == AnswerOutcome::Taken;
+    watch_.answered(peer_, {static_cast<int>(data.referenced.size()), static_cast<int>(data.failed.size())}, known);
     log_event(known && data.failed.empty() ? LogLevel::Info : LogLevel::Warning, "commitment_answered",
-              {{"calling", calling_ae_title_},
+              {{"calling", peer_.ae_title},
                {"committed", data.referenced.size()},
                {"failed", data.failed.size()},
                {"known", known}});
@@ -155,6 +169,7 @@ std::optional<CommitmentDesk::Outgoing> CommitmentDesk::next_report(std::chrono:
         }
         if (!*report) continue;
         waiting.sent_as = next_message_id_++;
+        waiting.told = counts_of(**report);
         return Outgoing{waiting.context_id, write_report_command(*waiting.sent_as, (*report)->event_type),
                         write_commitment(waiting.encoding, (*report)->data)};
     }
@@ -168,7 +183,8 @@ bool CommitmentDesk::take_response(const Command& response) {
     if (found == waiting_.end()) return false;
     const Waiting waiting = std::move(*found);
     waiting_.erase(found);
-    note_report_response(*queue_, waiting.owed, response.status, "on its own association");
+    note_report_response(*queue_, watch_, {waiting.owed, peer_, waiting.told, "on its own association"},
+                         response.status);
     return true;
 }
 

@@ -18,6 +18,7 @@
 #include "scp/dicom/command.h"
 #include "scp/dicom/commitment.h"
 #include "scp/queue/queue.h"
+#include "scp/server/commitment_watch.h"
 #include "scp/server/shared_state.h"
 
 namespace cardionode {
@@ -32,6 +33,8 @@ struct CommitmentReport {
 Result<std::optional<CommitmentReport>> report_for(const OwedCommitment& owed, Queue& queue, const IndexPasses& passes,
                                                    std::uint64_t pass);
 
+CommittedInstances counts_of(const CommitmentReport& report);
+
 class CommitmentDesk {
 public:
     struct Outcome {
@@ -44,11 +47,11 @@ public:
         std::vector<std::byte> data;
     };
 
-    void open(const NodeSettings& settings, const IndexPasses& passes, std::string calling_ae_title,
-              std::string called_ae_title, bool may_ask);
+    void open(const NodeSettings& settings, const IndexPasses& passes, AuditPeer peer, std::string called_ae_title,
+              bool may_ask, CommitmentWatch watch);
 
     /// Why a request is refused before its data set is looked at. none: take the data set.
-    std::optional<Outcome> refuse(const Command& command) const;
+    std::optional<Outcome> refuse(const Command& command);
     /// An N-ACTION or N-EVENT-REPORT with its data set.
     Outcome take(const Command& command, std::uint8_t context_id, Encoding encoding, std::span<const std::byte> data);
 
@@ -69,17 +72,20 @@ private:
         std::uint64_t pass = 0;
         std::chrono::steady_clock::time_point held_until{};
         std::optional<std::uint16_t> sent_as{};  ///< message ID
+        CommittedInstances told{};
     };
     Result<Queue*> queue();
+    std::optional<Outcome> refusal_of(const Command& command) const;
     Outcome take_request(std::uint8_t context_id, Encoding encoding, const CommitmentData& data);
     Outcome take_report(const CommitmentData& data);
     bool hold(Waiting& waiting);
 
     const NodeSettings* settings_ = nullptr;
     const IndexPasses* passes_ = nullptr;
-    std::string calling_ae_title_;
+    AuditPeer peer_;
     std::string called_ae_title_;
     bool may_ask_ = false;
+    CommitmentWatch watch_;
     std::optional<Queue> queue_;
     std::vector<Waiting> waiting_;
     std::uint16_t next_message_id_ = 1;

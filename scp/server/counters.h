@@ -46,6 +46,17 @@ struct Counters {
     Count instances_indexed{0};
     Count instances_duplicate{0};
     Count instances_conflict{0};
+    Count instances_other_patient{0};
+    Count commitments_requested{0};  ///< by scanners
+    Count commitments_refused{0};    ///< or not stored
+    Count commitments_reported{0};   ///< and taken by the scanner
+    Count commitments_unreported{0};
+    Count instances_committed{0};  ///< told to a scanner: we keep it
+    Count instances_not_committed{0};
+    Count reports_taken{0};  ///< about our outputs, from PACS
+    Count reports_unknown{0};
+    Count outputs_committed{0};
+    Count outputs_not_committed{0};
     Count studies_ready{0};
     Count studies_deleted{0};
     Count indexer_starts{0};

@@ -54,14 +54,15 @@ int run_metrics(const NodeSettings& settings, SharedState& shared, FileDescripto
     }
 }
 
-int run_reporter(const NodeSettings& settings, SharedState& shared) {
+int run_reporter(const NodeSettings& settings, const AuditTrail& audit, SharedState& shared) {
     try {
         // Any wait of it may be cut short: what was not reported is reported again.
         sigset_t end;
         sigemptyset(&end);
         sigaddset(&end, SIGUSR1);
         sigprocmask(SIG_UNBLOCK, &end, nullptr);
-        return report_commitments(settings, shared.passes, asked_to_end);
+        return report_commitments(settings, shared.passes,
+                                  CommitmentWatch(shared.counters, audit, settings.scp.ae_title), asked_to_end);
     } catch (const std::exception& error) {
         log_error("reporter_failed", {{"reason", error.what()}});
         return 1;

@@ -5,6 +5,7 @@
 
 #include "conf/base/files.h"
 #include "conf/base/node_settings.h"
+#include "scp/audit/trail.h"
 #include "scp/server/shared_state.h"
 
 namespace cardionode {
@@ -18,6 +19,6 @@ int run_metrics(const NodeSettings& settings, SharedState& shared, FileDescripto
 
 /// Reports storage commitment to peers until it is asked to end. @return exit code: 0 asked to end, 1 try again later,
 /// 2 the installation is wrong
-int run_reporter(const NodeSettings& settings, SharedState& shared);
+int run_reporter(const NodeSettings& settings, const AuditTrail& audit, SharedState& shared);
 
 }  // namespace cardionode

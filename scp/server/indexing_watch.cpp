@@ -23,10 +23,12 @@ void IndexingWatch::entered(const std::string& name, const ReceivedInstance& ins
     if (++segment.at <= segment.seen) return;
     segment.seen = segment.at;
     const bool duplicate = ingested.held_before;
-    const bool conflict = !duplicate && ingested.outcome == IngestOutcome::Conflict;
-    ++(duplicate  ? counters_->instances_duplicate
-       : conflict ? counters_->instances_conflict
-                  : counters_->instances_indexed);
+    const bool other_patient = !duplicate && ingested.outcome == IngestOutcome::OtherPatient;
+    const bool conflict = other_patient || (!duplicate && ingested.outcome == IngestOutcome::Conflict);
+    ++(duplicate       ? counters_->instances_duplicate
+       : other_patient ? counters_->instances_other_patient
+       : conflict      ? counters_->instances_conflict
+                       : counters_->instances_indexed);
     if (!audit_.on()) return;
 
     const auto [found, first] = segment.studies.try_emplace(ingested.study_key);

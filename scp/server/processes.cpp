@@ -67,6 +67,9 @@ public:
             if (*indexed >= IndexerOptions().batch_records) continue;  // the rest of what waits
             indexed_ = mark;
             waiting_since_.reset();
+            // Where images never stop coming, studies that are complete must be handed over all the same.
+            const bool busy_for_long = Steady::now() - last_close_ >= kLongestWait;
+            if (*indexed > 0 && busy_for_long && (!close_quiet() || !remove_finished())) return exit_code_;
             if (*indexed > 0) continue;
             if (asked_to_end()) return 0;  // what came last is indexed
             if (!close_quiet()) return exit_code_;
@@ -199,6 +202,18 @@ private:
     std::chrono::steady_clock::time_point last_close_{};
 };
 
+ArrivalRules rules_of(const ScpSettings& settings) {
+    ArrivalRules rules;
+    rules.series_quiet = std::chrono::seconds(settings.series_quiet_seconds);
+    rules.study_quiet = std::chrono::seconds(settings.study_quiet_seconds);
+    rules.longest_study = std::chrono::minutes(settings.longest_study_minutes);
+    rules.late_images = settings.late_images == "keep" ? LateImages::Keep : LateImages::NewRevision;
+    rules.other_patient = settings.other_patient_id == "accept"       ? OtherPatient::Accept
+                          : settings.other_patient_id == "keep_first" ? OtherPatient::KeepFirst
+                                                                      : OtherPatient::SetAside;
+    return rules;
+}
+
 /// The handshake, before a byte of DICOM is read. false: there is nothing to go on with, and the log has why.
 bool secured(Connection& connection, const TlsContext& tls, SteadyTime until, const AssociationContext& context) {
     constexpr std::chrono::milliseconds kLeaveTime{1'000};
@@ -279,8 +294,7 @@ int run_indexer(const NodeSettings& settings, const Spool& spool, const AuditTra
         IndexingWatch watch(audit, shared.counters, settings);
         IndexerOptions options;
         options.observer = watch.observer();
-        options.series_quiet = std::chrono::seconds(settings.scp.series_quiet_seconds);
-        options.study_quiet = std::chrono::seconds(settings.scp.study_quiet_seconds);
+        options.rules = rules_of(settings.scp);
         options.spare_bytes = IndexerLoop::bytes(settings.scp.journal_spare_mib);
         auto indexer = Indexer::open(spool, options, *queue);
         if (!indexer) {

@@ -43,11 +43,14 @@ void instances(Exposition& out, const SharedState& shared) {
                 number(c.instances_acknowledged));
     out.counter("cardionode_received_bytes_total", "Bytes of the data sets that were acknowledged.",
                 number(c.bytes_acknowledged));
-    out.family("cardionode_instances_indexed_total", Type::Counter,
-               "Instances that left the journal for the queue: new, there before, other content under a known UID.");
+    out.family(
+        "cardionode_instances_indexed_total", Type::Counter,
+        "Instances that left the journal for the queue: new, there before, other content under a known UID, other "
+        "Patient ID than the study's.");
     out.sample(number(c.instances_indexed), {{"outcome", "stored"}});
     out.sample(number(c.instances_duplicate), {{"outcome", "duplicate"}});
     out.sample(number(c.instances_conflict), {{"outcome", "conflict"}});
+    out.sample(number(c.instances_other_patient), {{"outcome", "other_patient"}});
     out.family("cardionode_requests_refused_total", Type::Counter, "Requests answered with a failure, by status.");
     for (std::size_t i = 0; i < kCountedStatuses.size(); ++i) {
         const bool last = i + 1 == kCountedStatuses.size();
@@ -95,6 +98,33 @@ void queue(Exposition& out, const NodeSettings& settings, Moment now) {
     out.family("cardionode_outbox_oldest_age_seconds", Type::Gauge, "Age of the oldest output that waits.");
     for (const auto& o : depths->outputs)
         if (o.state == "waiting") out.sample(age(now, o.oldest), {{"destination", o.destination}});
+    out.family("cardionode_outbox_uncommitted", Type::Gauge, "Outputs sent whose storage commitment is not there yet.");
+    for (const auto& o : depths->outputs)
+        if (o.state == "sent") out.sample(o.uncommitted, {{"destination", o.destination}});
+    out.gauge("cardionode_commitments_owed", "Commitment requests of scanners that are not reported yet.",
+              depths->commitments_owed);
+    out.gauge("cardionode_commitments_owed_oldest_age_seconds", "Age of the oldest of them; 0: there is none.",
+              depths->oldest_owed ? age(now, *depths->oldest_owed) : 0);
+}
+
+void commitment(Exposition& out, const SharedState& shared) {
+    const Counters& c = shared.counters;
+    out.family("cardionode_commitment_requests_total", Type::Counter, "Storage commitment requests of scanners.");
+    out.sample(number(c.commitments_requested), {{"outcome", "taken"}});
+    out.sample(number(c.commitments_refused), {{"outcome", "refused"}});
+    out.family("cardionode_commitment_reports_total", Type::Counter, "Tries to report to scanners.");
+    out.sample(number(c.commitments_reported), {{"outcome", "taken"}});
+    out.sample(number(c.commitments_unreported), {{"outcome", "failed"}});
+    out.family("cardionode_commitment_instances_total", Type::Counter, "Instances in the reports to scanners.");
+    out.sample(number(c.instances_committed), {{"outcome", "kept"}});
+    out.sample(number(c.instances_not_committed), {{"outcome", "failed"}});
+    out.family("cardionode_commitment_answers_total", Type::Counter,
+               "Reports of PACS about our outputs that came on their own associations.");
+    out.sample(number(c.reports_taken), {{"outcome", "taken"}});
+    out.sample(number(c.reports_unknown), {{"outcome", "unknown"}});
+    out.family("cardionode_commitment_outputs_total", Type::Counter, "Outputs in these reports.");
+    out.sample(number(c.outputs_committed), {{"outcome", "kept"}});
+    out.sample(number(c.outputs_not_committed), {{"outcome", "failed"}});
 }
 
 void audit(Exposition& out, const NodeSettings& settings) {
@@ -114,6 +144,7 @@ std::string receiver_metrics(const NodeSettings& settings, const SharedState& sh
     out.sample(1, {{"version", CARDIONODE_VERSION}});
     associations(out, shared);
     instances(out, shared);
+    commitment(out, shared);
     spool(out, settings, shared);
     queue(out, settings, clock.now());
     audit(out, settings);

@@ -45,8 +45,8 @@ Result<Reloaded> reload_settings(const std::filesystem::path& file, const NodeSe
         next.tls = std::move(tls).value();
     }
     const auto of_indexer = [](const ScpSettings& s) {
-        return std::tuple(s.series_quiet_seconds, s.study_quiet_seconds, s.journal_spare_mib, s.keep_finished_days,
-                          s.keep_free_mib);
+        return std::tuple(s.series_quiet_seconds, s.study_quiet_seconds, s.longest_study_minutes, s.late_images,
+                          s.other_patient_id, s.journal_spare_mib, s.keep_finished_days, s.keep_free_mib);
     };
     next.indexer_changed = of_indexer(scp) != of_indexer(old);
     return next;

@@ -32,7 +32,8 @@ RetryPolicy policy() {
     return policy;
 }
 
-void note_failure(Queue& queue, const OwedCommitment& owed, const Error& error) {
+void note_failure(Queue& queue, CommitmentWatch& watch, const OwedCommitment& owed, const Error& error) {
+    watch.not_reported();
     log_warning("commitment_not_reported",
                 {{"calling", owed.request.calling_ae_title}, {"attempt", owed.attempt + 1}, {"reason", error.message}});
     auto noted = queue.commitment_not_reported(owed, error, policy());
@@ -41,18 +42,21 @@ void note_failure(Queue& queue, const OwedCommitment& owed, const Error& error) 
 
 class Reporter {
 public:
-    Reporter(const NodeSettings& settings, const IndexPasses& passes, const std::function<bool()>& stop, Queue& queue)
-        : settings_(&settings), passes_(&passes), stop_(&stop), queue_(&queue) {}
+    Reporter(const NodeSettings& settings, const IndexPasses& passes, CommitmentWatch& watch,
+             const std::function<bool()>& stop, Queue& queue)
+        : settings_(&settings), passes_(&passes), watch_(&watch), stop_(&stop), queue_(&queue) {}
 
     /// false: nothing was due.
     Result<bool> next() {
         auto owed = queue_->claim_owed_commitment(kLease);
         if (!owed) return std::move(owed).error();
         if (!*owed) return false;
-        auto status = report(**owed);
-        if (status) note_report_response(*queue_, **owed, *status, "on a new association");
+        CommittedInstances told;
+        auto status = report(**owed, told);
+        if (status)
+            note_report_response(*queue_, *watch_, {**owed, address_of(**owed), told, "on a new association"}, *status);
         else if ((*stop_)()) (void)queue_->release_owed_commitment(**owed);
-        else note_failure(*queue_, **owed, status.error());
+        else note_failure(*queue_, *watch_, **owed, status.error());
         return true;
     }
 
@@ -61,6 +65,11 @@ private:
         for (const PeerSettings& peer : settings_->scp.peers)
             if (peer.ae_title == ae_title && !peer.host.empty()) return &peer;
         return nullptr;
+    }
+
+    AuditPeer address_of(const OwedCommitment& owed) const {
+        const PeerSettings* to = peer(owed.request.calling_ae_title);
+        return {owed.request.calling_ae_title, to ? to->host : ""};
     }
 
     Result<CommitmentReport> decide(const OwedCommitment& owed) {
@@ -75,12 +84,13 @@ private:
         return retry_error("the indexer is behind");
     }
 
-    /// The status that the peer answered.
-    Result<std::uint16_t> report(const OwedCommitment& owed) {
+    /// The status that the peer answered, and what it was told.
+    Result<std::uint16_t> report(const OwedCommitment& owed, CommittedInstances& told) {
         const PeerSettings* to = peer(owed.request.calling_ae_title);
         if (!to) return retry_error("scp.peers names no host for this peer, and it did not wait for the report");
         auto decided = decide(owed);
         if (!decided) return std::move(decided).error();
+        told = counts_of(*decided);
         auto association = Requestor::open(options_for(*to, owed));
         if (!association) return std::move(association).error();
         auto answered = tell(*association, *decided);
@@ -126,6 +136,7 @@ private:
 
     const NodeSettings* settings_;
     const IndexPasses* passes_;
+    CommitmentWatch* watch_;
     const std::function<bool()>* stop_;
     Queue* queue_;
 };
@@ -142,24 +153,26 @@ std::vector<std::byte> write_report_command(std::uint16_t message_id, std::uint1
     return write_request(command);
 }
 
-void note_report_response(Queue& queue, const OwedCommitment& owed, std::uint16_t status, std::string_view where) {
+void note_report_response(Queue& queue, CommitmentWatch& watch, const SentReport& sent, std::uint16_t status) {
     if (status != status::kSuccess)
-        return note_failure(queue, owed,
+        return note_failure(queue, watch, sent.owed,
                             retry_error(fmt::format("the peer refused the report (status 0x{:04X})", status)));
-    log_info(
-        "commitment_reported",
-        {{"calling", owed.request.calling_ae_title}, {"instances", owed.request.references.size()}, {"where", where}});
-    auto noted = queue.commitment_reported(owed);
+    log_info("commitment_reported", {{"calling", sent.owed.request.calling_ae_title},
+                                     {"instances", sent.owed.request.references.size()},
+                                     {"where", sent.where}});
+    auto noted = queue.commitment_reported(sent.owed);
     if (!noted) log_error("commitment_not_noted", {{"reason", noted.error().message}});
+    watch.reported(sent.peer, sent.told);
 }
 
-int report_commitments(const NodeSettings& settings, const IndexPasses& passes, const std::function<bool()>& stop) {
+int report_commitments(const NodeSettings& settings, const IndexPasses& passes, CommitmentWatch watch,
+                       const std::function<bool()>& stop) {
     auto queue = Queue::open(settings.node.database);
     if (!queue) {
         log_error("reporter_cannot_start", {{"reason", queue.error().message}});
         return queue.error().kind == ErrorKind::Config ? 2 : 1;
     }
-    Reporter reporter(settings, passes, stop, *queue);
+    Reporter reporter(settings, passes, watch, stop, *queue);
     while (!stop()) {
         auto worked = reporter.next();
         if (!worked) {

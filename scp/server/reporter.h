@@ -13,17 +13,25 @@
 
 #include "conf/base/node_settings.h"
 #include "scp/queue/queue.h"
+#include "scp/server/commitment_watch.h"
 #include "scp/server/shared_state.h"
 
 namespace cardionode {
 
 /// Until `stop`. @return exit code: 0 asked to stop, 1 try again later, 2 the queue cannot be used
-int report_commitments(const NodeSettings& settings, const IndexPasses& passes, const std::function<bool()>& stop);
+int report_commitments(const NodeSettings& settings, const IndexPasses& passes, CommitmentWatch watch,
+                       const std::function<bool()>& stop);
 
 /// An N-EVENT-REPORT request of the storage commitment class.
 std::vector<std::byte> write_report_command(std::uint16_t message_id, std::uint16_t event_type);
 
-/// Notes in the queue and in the log what the peer answered to a report.
-void note_report_response(Queue& queue, const OwedCommitment& owed, std::uint16_t status, std::string_view where);
+struct SentReport {
+    const OwedCommitment& owed;
+    const AuditPeer& peer;
+    CommittedInstances told;
+    std::string_view where;  ///< for the log
+};
+/// Notes in the queue, the log, the counters and the audit trail what the peer answered to a report.
+void note_report_response(Queue& queue, CommitmentWatch& watch, const SentReport& sent, std::uint16_t status);
 
 }  // namespace cardionode

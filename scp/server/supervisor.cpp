@@ -112,7 +112,7 @@ int Supervisor::run() {
     // word to its peer.
     indexer_ = SideProcess("indexer", SIGKILL,
                            [this] { return run_indexer(settings_, spool_, audit_, *shared_, wake_indexer_.get()); });
-    reporter_ = SideProcess("reporter", SIGUSR1, [this] { return run_reporter(settings_, *shared_); });
+    reporter_ = SideProcess("reporter", SIGUSR1, [this] { return run_reporter(settings_, audit_, *shared_); });
     if (audit_.on())
         audit_sender_ = SideProcess("audit_sender", SIGKILL, [this] { return run_audit_sender(settings_); });
     if (metrics_listener_.valid())

@@ -146,6 +146,8 @@ Result<void> Indexer::note(const Pending& pending, const Ingested& ingested) {
     const ReceivedInstance& instance = pending.record.instance;
     if (ingested.outcome == IngestOutcome::Conflict)
         log_warning("instance_conflict", {{"study", ingested.study_key}, {"peer", instance.calling_ae_title}});
+    else if (ingested.outcome == IngestOutcome::OtherPatient)
+        log_warning("instance_of_other_patient", {{"study", ingested.study_key}, {"peer", instance.calling_ae_title}});
     else
         log_debug(ingested.outcome == IngestOutcome::Stored ? "instance_stored" : "instance_duplicate",
                   {{"study", ingested.study_key}, {"peer", instance.calling_ae_title}, {"bytes", instance.bytes}});
@@ -164,7 +166,7 @@ Result<void> Indexer::enter(std::vector<Pending>& batch) {
     instances.reserve(batch.size());
     for (const Pending& pending : batch) instances.push_back(pending.record.instance);
     at("add_instances");
-    auto ingested = queue_->add_instances(instances);
+    auto ingested = queue_->add_instances(instances, options_.rules);
     at("instances_added");
     if (ingested) {
         counts_.records += static_cast<int>(batch.size());
@@ -176,7 +178,7 @@ Result<void> Indexer::enter(std::vector<Pending>& batch) {
         return std::move(ingested).error();
     // One instance that the queue cannot take must not hold up the others: each on its own, the bad one is kept.
     for (Pending& pending : batch) {
-        auto one = queue_->add_instances(std::span(&pending.record.instance, 1));
+        auto one = queue_->add_instances(std::span(&pending.record.instance, 1), options_.rules);
         if (one) {
             if (auto noted = note(pending, one->front()); !noted) return noted;
             continue;
@@ -192,6 +194,7 @@ Result<void> Indexer::enter(std::vector<Pending>& batch) {
 
 Result<std::size_t> Indexer::step() {
     caught_up_ = false;
+    const Moment begun = options_.clock->now();
     if (auto found = find_segments(); !found) return std::move(found).error();
     std::vector<Pending> batch;
     const auto start_again = [this](Error error) {
@@ -201,19 +204,22 @@ Result<std::size_t> Indexer::step() {
         return error;
     };
     if (auto collected = collect(batch); !collected) return start_again(std::move(collected).error());
+    if (caught_up_ && batch.empty()) whole_until_ = begun;
     if (batch.empty()) return std::size_t{0};
     if (auto written = write_files(batch); !written) return start_again(std::move(written).error());
     if (auto entered = enter(batch); !entered) return start_again(std::move(entered).error());
+    if (caught_up_) whole_until_ = begun;
     return batch.size();
 }
 
 Result<std::vector<std::string>> Indexer::close_quiet() {
     if (auto found = find_segments(); !found) return std::move(found).error();
     std::vector<std::string> arriving;
+    bool waits = false;
     for (auto& [name, segment] : segments_) {
         auto waiting = segment.reader.peek();
         if (!waiting) return std::move(waiting).error();
-        if (waiting->has_value()) return std::vector<std::string>();
+        waits = waits || waiting->has_value();
         if (segment.last_study.empty() || segment.reader.writer_gone()) continue;
         struct stat info {};
         if (::fstat(segment.reader.fd(), &info) != 0)
@@ -224,7 +230,8 @@ Result<std::vector<std::string>> Indexer::close_quiet() {
     if (!arriving.empty()) {
         if (auto told = queue_->still_arriving(arriving); !told) return std::move(told).error();
     }
-    return queue_->close_quiet(options_.series_quiet, options_.study_quiet);
+    if (waits && !whole_until_) return std::vector<std::string>();
+    return queue_->close_quiet(options_.rules, waits ? whole_until_ : std::nullopt);
 }
 
 }  // namespace cardionode

@@ -14,6 +14,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -36,8 +37,8 @@ struct IndexingObserver {
 };
 
 struct IndexerOptions {
-    Milliseconds series_quiet{20'000};
-    Milliseconds study_quiet{60'000};
+    ArrivalRules rules;
+    const Clock* clock = &system_clock();  ///< that of the queue
     std::size_t batch_records = 64;
     std::uint64_t batch_bytes = 128ULL << 20;
     std::uint64_t spare_bytes = 0;  ///< of files kept for the next segments (spares.h)
@@ -78,8 +79,9 @@ public:
     Result<std::size_t> step();
     /// The last step() left nothing waiting: what was durable before it began is in the queue.
     bool caught_up() const { return caught_up_; }
-    /// About once a second: closes what was quiet for long enough, unless instances wait to be indexed. A study whose
-    /// next instance is coming in over an open association, however slowly, is not quiet.
+    /// About once a second: closes what was quiet for long enough; while instances wait to be indexed, what was so when
+    /// the last step() that left none waiting began. A study whose next instance is coming in over an open association,
+    /// however slowly, is not quiet.
     /// @return keys of studies that became ready
     Result<std::vector<std::string>> close_quiet();
 
@@ -125,6 +127,7 @@ private:
     std::map<std::string, Segment> segments_;  ///< by file name, so in the order of their making
     RecoveryCounts counts_;
     bool caught_up_ = false;
+    std::optional<Moment> whole_until_;  ///< what was durable then is in the queue
 };
 
 }  // namespace cardionode

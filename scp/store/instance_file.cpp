@@ -13,6 +13,7 @@
 #include "scp/dicom/part10.h"
 #include "scp/dicom/scan.h"
 #include "scp/dicom/syntaxes.h"
+#include "scp/store/patient_mark.h"
 
 namespace cardionode {
 namespace fs = std::filesystem;
@@ -124,7 +125,7 @@ Result<void> InstanceFileGroup::sync_folders() {
     return {};
 }
 
-Result<ReceivedInstance> read_instance_file(const fs::path& path) {
+Result<ReceivedInstance> read_instance_file(const fs::path& path, const std::string& patient_key) {
     const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
     if (!file.valid()) return file_error("opening", path, errno);
     struct stat info {};
@@ -166,6 +167,7 @@ Result<ReceivedInstance> read_instance_file(const fs::path& path) {
     instance.sop_class_uid = facts->sop_class_uid;
     instance.transfer_syntax_uid = parsed->meta.transfer_syntax_uid;
     instance.modality = facts->modality;
+    instance.patient_mark = patient_mark(patient_key, facts->patient_id);
     instance.sha256 = hash.hex_digest();
     instance.calling_ae_title = parsed->meta.sending_ae_title;
     instance.called_ae_title = parsed->meta.receiving_ae_title;

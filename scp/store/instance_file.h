@@ -51,7 +51,7 @@ private:
     std::set<std::filesystem::path> folders_;
 };
 
-/// Scans a file of ours. `file` stays empty. Reject: not one of ours, or damaged.
-Result<ReceivedInstance> read_instance_file(const std::filesystem::path& path);
+/// Scans a file of ours. `file` stays empty. @param patient_key  of the spool. Reject: not one of ours, or damaged.
+Result<ReceivedInstance> read_instance_file(const std::filesystem::path& path, const std::string& patient_key);
 
 }  // namespace cardionode

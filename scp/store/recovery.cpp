@@ -73,14 +73,14 @@ Result<void> Indexer::adopt_unknown_files() {
 }
 
 Result<void> Indexer::adopt(const fs::path& path, const std::string& name) {
-    auto instance = read_instance_file(path);
+    auto instance = read_instance_file(path, spool_.patient_key);
     if (!instance) {
         if (instance.error().kind != ErrorKind::Reject) return std::move(instance).error();
         log_error("unknown_file_unreadable", {{"file", name}, {"reason", instance.error().message}});
         return set_aside(path);
     }
     instance->file = name;
-    auto ingested = queue_->add_instances(std::span(&*instance, 1));
+    auto ingested = queue_->add_instances(std::span(&*instance, 1), options_.rules);
     if (!ingested) {
         if (ingested.error().kind == ErrorKind::Retry || ingested.error().kind == ErrorKind::Config)
             return std::move(ingested).error();

@@ -43,6 +43,7 @@ std::string metadata_of(const ReceivedInstance& instance) {
         {"syntax", instance.transfer_syntax_uid}, {"modality", instance.modality},
         {"calling", instance.calling_ae_title},   {"called", instance.called_ae_title},
         {"peer", instance.peer_address},          {"received_ms", instance.received_at.time_since_epoch().count()},
+        {"patient", instance.patient_mark},
     };
     return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
@@ -67,6 +68,7 @@ std::optional<ReceivedInstance> instance_of(std::string_view metadata) {
                        text("calling", instance.calling_ae_title) && text("called", instance.called_ae_title) &&
                        text("peer", instance.peer_address);
     if (!whole) return std::nullopt;
+    text("patient", instance.patient_mark);  // absent in what an earlier version left behind
     return instance;
 }
 

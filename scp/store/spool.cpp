@@ -9,6 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "scp/store/patient_mark.h"
+
 namespace cardionode {
 
 Result<Spool> prepare_spool(const std::filesystem::path& root, const std::string& sentinel) {
@@ -32,6 +34,10 @@ Result<Spool> prepare_spool(const std::filesystem::path& root, const std::string
         if (::fsync(file.get()) != 0) return unusable(file_error("syncing", probe, errno));
         if (::unlink(probe.c_str()) != 0) return unusable(file_error("removing", probe, errno));
     }
+    auto key = patient_key(root);
+    if (key) spool.patient_key = std::move(key).value();
+    else if (key.error().kind != ErrorKind::Retry) return unusable(std::move(key).error());
+    // Retry: no room for a key. The spool refuses images for the same reason, and the next start makes it.
     struct stat info {};
     if (::stat(root.c_str(), &info) != 0) return unusable(file_error("looking at", root, errno));
     spool.device = info.st_dev;

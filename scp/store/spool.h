@@ -4,6 +4,7 @@
 //   <spool>/spare/<name>.spare         files of segments that wait for their next use (spares.h)
 //   <spool>/instances/<2 hex>/<name>.dcm   DICOM files that the queue knows (indexer.h)
 //   <spool>/damaged/                   what could not be read back: kept for a person, never read again
+//   <spool>/patient.key            tells patients apart in the queue without naming them (patient_mark.h)
 //   <spool>/receiver.lock, indexer.lock    locks (flock): one receiver and one indexer at a time
 //
 // Names are made by us; nothing of a data set or a peer enters a path.
@@ -23,7 +24,8 @@ struct Spool {
     std::filesystem::path root;
     std::uint64_t device = 0;  ///< of the folder when it was prepared; 0: not prepared
     std::uint64_t inode = 0;
-    std::string sentinel = {};  ///< file in `root` that must be there; empty: none
+    std::string sentinel = {};     ///< file in `root` that must be there; empty: none
+    std::string patient_key = {};  ///< patient_mark.h
     std::filesystem::path ingest() const { return root / "ingest"; }
     std::filesystem::path spare() const { return root / "spare"; }
     std::filesystem::path instances() const { return root / "instances"; }

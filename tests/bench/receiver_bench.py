@@ -2,7 +2,7 @@
 """How fast cardionode-scp answers, beside receivers that everybody has: DCMTK's storescp and Orthanc.
 
 usage: tests/bench/receiver_bench.py [--scp build/release/bin/cardionode-scp] [--associations 1,4,32] [--rounds 3]
-           [--slices 300] [--receivers storescp,orthanc,cardionode] [--folder DIR] [--fresh] [--json FILE]
+           [--slices 300] [--receivers storescp,orthanc,cardionode] [--folder DIR] [--fresh] [--check] [--json FILE]
 
 Each round runs the receivers one after the other, so that they meet the same machine; the table has the median of the
 rounds. Every association sends its own slices (512 x 512 x 16 bit, 528 kB, its own UIDs) from memory over a plain
@@ -12,6 +12,7 @@ answer 20 times a second.
   orthanc     Orthanc with its default storage and index
   cardionode  answers when the instance is on the disk
 Afterwards the number of instances that each receiver holds is compared with what it acknowledged: "lost" must be 0.
+--check: also says which of the project's bars hold (BARS below); exit code 1 when one does not.
 --fresh: do not wait until the receiver has prepared its journal files (spool/spare), which it does when it is idle.
 "slowest/fastest" is the time of the slowest association over that of the fastest. Run it on a machine that does nothing
 else; --folder chooses the disk.
@@ -21,6 +22,7 @@ import glob
 import json
 import os
 import shutil
+import signal
 import socket
 import sqlite3
 import statistics
@@ -36,6 +38,11 @@ CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
 MAX_PDU = 131072
 ROWS = 512
+# (associations, figure, at least or below, what): the answer of cardionode is durable, storescp's is not.
+BARS = [
+    (1, "of_storescp", ">=", 0.8), (1, "of_orthanc", ">=", 3.0), (4, "of_storescp", ">=", 1.0),
+    (4, "of_orthanc", ">=", 2.0), (4, "p99_ms", "<", 20.0), (32, "spread", "<", 3.0),
+]  # fmt: skip
 
 
 # --- a data set, without a DICOM library
@@ -331,20 +338,39 @@ def run_round(receiver, associations, slices, round_number, pixels):
     }  # fmt: skip
 
 
+def median(rows, receiver, n, key):
+    found = [r[key] for r in rows if r["receiver"] == receiver and r["associations"] == n]
+    return statistics.median(found or [float("nan")])
+
+
+def check(rows, counts, lost):
+    """Prints each bar that was measured. @return True: all of them hold"""
+    holds = lost.get("cardionode", 1) == 0
+    print(f"\n{'holds' if holds else 'FAILS'}: no instance of cardionode is lost")
+    for n, figure, relation, bar in BARS:
+        if n not in counts:
+            continue
+        if figure.startswith("of_"):
+            value = median(rows, "cardionode", n, "per_second") / median(rows, figure[3:], n, "per_second")
+        else:
+            value = median(rows, "cardionode", n, figure)
+        good = value >= bar if relation == ">=" else value < bar  # false for a figure that is not there
+        holds = holds and good
+        print(f"{'holds' if good else 'FAILS'}: {n} associations, {figure} {value:.2f} {relation} {bar:g}")
+    return holds
+
+
 def table(rows, counts, lost):
-    median = lambda receiver, n, key: statistics.median(
-        [r[key] for r in rows if r["receiver"] == receiver and r["associations"] == n] or [float("nan")]
-    )
     print("| receiver | associations | instances/s | of storescp | of Orthanc | p50 ms | p99 ms | slowest/fastest | lost |")
     print("|---|---|---|---|---|---|---|---|---|")
     for n in counts:
         for name in lost:
-            rate = median(name, n, "per_second")
-            peers = (median(peer, n, "per_second") for peer in ("storescp", "orthanc"))
+            rate = median(rows, name, n, "per_second")
+            peers = (median(rows, peer, n, "per_second") for peer in ("storescp", "orthanc"))
             ratios = " | ".join(f"{rate / peer:.2f}" if peer > 0 else "-" for peer in peers)
             print(
-                f"| {name} | {n} | {rate:.0f} | {ratios} | {median(name, n, 'p50_ms'):.2f} | {median(name, n, 'p99_ms'):.1f}"
-                f" | {median(name, n, 'spread'):.2f} | {lost[name]} |"
+                f"| {name} | {n} | {rate:.0f} | {ratios} | {median(rows, name, n, 'p50_ms'):.2f} |"
+                f" {median(rows, name, n, 'p99_ms'):.1f} | {median(rows, name, n, 'spread'):.2f} | {lost[name]} |"
             )
 
 
@@ -359,8 +385,10 @@ def main():
     add("--folder", default=None, help="on the disk to be measured; default: the temporary folder")
     add("--fresh", action="store_true")
     add("--spare-mib", type=int, default=1900, help="how much of the prepared journal to wait for")
+    add("--check", action="store_true")
     add("--json", default=None, help="also write every round's figures here")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the receivers end as well
     counts = [int(n) for n in arguments.associations.split(",")]
     pixels = os.urandom(2 * ROWS * ROWS)
     kinds = {kind.name: kind for kind in (Storescp, Orthanc, Cardionode)}
@@ -390,10 +418,11 @@ def main():
             receiver.stop()
         shutil.rmtree(folder, ignore_errors=True)
     table(rows, counts, lost)
+    held = check(rows, counts, lost) if arguments.check else True
     if arguments.json:
         with open(arguments.json, "w") as file:
             json.dump(rows, file, indent=1)
-    return 1 if any(lost.values()) or any(r["problems"] for r in rows) else 0
+    return 1 if not held or any(lost.values()) or any(r["problems"] for r in rows) else 0
 
 
 if __name__ == "__main__":

@@ -160,6 +160,17 @@ TEST(NodeSettings, APeerThatGetsReportsNeedsAHost) {
     EXPECT_EQ(settings->scp.peers.at(0).port, 105);
 }
 
+TEST(NodeSettings, SayWhatBecomesOfImagesThatDoNotComeAsTheyShould) {
+    EXPECT_THAT(problems_of("scp:\n  late_images: ignore\n"), HasSubstr("node.yaml:2: scp.late_images: expected"));
+    EXPECT_THAT(problems_of("scp:\n  other_patient_id: drop\n"), HasSubstr("node.yaml:2: scp.other_patient_id"));
+    EXPECT_THAT(problems_of("scp:\n  study_quiet_seconds: 600\n  longest_study_minutes: 9\n"),
+                HasSubstr("scp.longest_study_minutes: expected at least study_quiet_seconds, or 0"));
+    const auto settings = parse_node_settings(
+        "scp:\n  longest_study_minutes: 0\n  late_images: keep\n  other_patient_id: accept\n", "node.yaml");
+    ASSERT_TRUE(settings) << settings.error().message;
+    EXPECT_EQ(settings->scp.longest_study_minutes, 0);
+}
+
 TEST(NodeSettings, CommitmentIsOffWhenOfferedOrRequired) {
     const auto with = [](const std::string& word) {
         return "destinations:\n  - {name: p, ae_title: A, host: h, port: 1, commitment: " + word + "}\n";

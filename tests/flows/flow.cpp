@@ -1,6 +1,8 @@
 #include "tests/flows/flow.h"
 
 #include <algorithm>
+#include <cstdlib>
+#include <fstream>
 
 #include "conf/base/node_settings.h"
 
@@ -49,6 +51,21 @@ void expect_results_once(const Node& node, const Orthanc& pacs, const std::strin
     EXPECT_GE(newest[kSegmentation], 1);
     EXPECT_GE(newest[kSecondaryCapture], 1) << "key images";
     for (const std::string& sop_class : classes) EXPECT_TRUE(newest.contains(sop_class)) << sop_class;
+}
+
+std::vector<pid_t> children_of(pid_t parent) {
+    std::vector<pid_t> children;
+    for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+        const pid_t pid = std::atoi(entry.path().filename().c_str());
+        if (pid <= 0) continue;
+        std::ifstream stat(entry.path() / "stat");
+        std::string line;
+        std::getline(stat, line);
+        const auto after_name = line.rfind(')');
+        if (after_name == std::string::npos || after_name + 4 > line.size()) continue;
+        if (std::atoi(line.c_str() + after_name + 4) == parent) children.push_back(pid);
+    }
+    return children;
 }
 
 void expect_kept(const Node& node, const std::vector<Instance>& instances) {

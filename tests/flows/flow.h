@@ -53,6 +53,9 @@ inline std::string study_uid_of(const std::vector<Instance>& instances) {
 /// volumes), key images.
 void expect_results_once(const Node& node, const Orthanc& pacs, const std::string& study_uid);
 
+/// Children of a process, by /proc.
+std::vector<pid_t> children_of(pid_t parent);
+
 /// Every instance is in the queue, and its file in the spool holds exactly the bytes that were sent.
 void expect_kept(const Node& node, const std::vector<Instance>& instances);
 

@@ -1,7 +1,5 @@
 // kill -9 of the receiver, or of one of its processes, while a scanner sends: what was answered is there afterwards.
 #include <csignal>
-#include <cstdlib>
-#include <fstream>
 
 #include "tests/flows/flow.h"
 
@@ -27,22 +25,6 @@ std::vector<Instance> send_until_broken(Scanner& scanner, const std::vector<Inst
         after_each(acknowledged.size());
     }
     return acknowledged;
-}
-
-/// Children of a process, by /proc.
-std::vector<pid_t> children_of(pid_t parent) {
-    std::vector<pid_t> children;
-    for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
-        const pid_t pid = std::atoi(entry.path().filename().c_str());
-        if (pid <= 0) continue;
-        std::ifstream stat(entry.path() / "stat");
-        std::string line;
-        std::getline(stat, line);
-        const auto after_name = line.rfind(')');
-        if (after_name == std::string::npos || after_name + 4 > line.size()) continue;
-        if (std::atoi(line.c_str() + after_name + 4) == parent) children.push_back(pid);
-    }
-    return children;
 }
 
 TEST(ReceiverCrash, InTheMiddleOfReceivingLosesNothingThatWasAnswered) {

@@ -7,6 +7,7 @@
 #include <fstream>
 
 #include "pipeline/read/instance.h"
+#include "tests/support/instance.h"
 #include "tests/support/synthetic_ct.h"
 #include "tests/support/temporary_folder.h"
 
@@ -137,6 +138,18 @@ TEST(ReadStudy, ReadsEveryUncompressedEncoding) {
         ASSERT_TRUE(read.ok()) << syntax << ": " << read.error().message;
         EXPECT_LT(worst_difference(read->volume, ramp), kFloat) << syntax;
     }
+}
+
+TEST(ReadStudy, NamesATransferSyntaxWithoutADecoderAndSaysWhatToDo) {
+    const TemporaryFolder folder;
+    const auto files = write_slices(folder.path(), stack(5, 1, tenth()), ramp);
+    for (const StudyFile& file : files) {
+        test::Instance instance = test::read_instance(file.file);
+        instance.transfer_syntax_uid = "1.2.840.10008.1.2.4.201";
+        test::write_instance(instance, file.file);
+    }
+    EXPECT_THAT(reason(files), HasSubstr("transfer syntax 1.2.840.10008.1.2.4.201 (High-Throughput JPEG 2000)"));
+    EXPECT_THAT(reason(files), HasSubstr("send them uncompressed, or as JPEG, JPEG-LS, JPEG 2000 or RLE"));
 }
 
 TEST(ReadStudy, NamesTheMissingSliceAndItsPlace) {

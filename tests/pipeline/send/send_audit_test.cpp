@@ -75,3 +75,13 @@ TEST_F(SendAudit, ADestinationThatIsAwayIsToldOnceAndOneThatRefusesAlways) {
     EXPECT_THAT(events()[1], HasSubstr(R"(EventOutcomeIndicator="8")"));
     EXPECT_THAT(events()[1], HasSubstr("set aside: refused with status 0xA900"));
 }
+
+TEST_F(SendAudit, WhatADestinationKeepsIsToldWithoutAnyUid) {
+    const AuditTrail trail = AuditTrail::open(settings_, "cardionode-pipeline").value();
+    audit_commitment(trail, destination_, {"2.25.1", {{"1.2.77.9", "1.2.77.1"}}, {{"1.2.77.9", "1.2.77.2"}}});
+    ASSERT_EQ(events().size(), 1U);
+    EXPECT_THAT(events()[0], HasSubstr("Storage commitment"));
+    EXPECT_THAT(events()[0], HasSubstr("1 instances are kept, 1 are not"));
+    EXPECT_THAT(events()[0], HasSubstr(R"(EventOutcomeIndicator="4")"));
+    EXPECT_THAT(events()[0], Not(HasSubstr("1.2.77")));
+}

@@ -48,6 +48,8 @@ std::vector<AuditEvent> every_kind_of_event() {
             instances_refused({"CT1", "10.1.2.3"}, {"CARDIONODE", ""}, 3),
             transfer_failed(kTransfer, "no association", false),
             transfer_failed(kTransfer, "refused", true),
+            instances_committed({"CT1", "10.1.2.3"}, {"CARDIONODE", ""}, 30, 0),
+            instances_committed({"CARDIONODE", ""}, {"PACS1", "10.1.2.4"}, 2, 1),
             study_deleted("cardionode-scp", "CARDIONODE", {"S00AM", "1.2.3.4"}, "age")};
 }
 

@@ -56,6 +56,23 @@ TEST(Scan, GivesTheSameResultForBytesThatComeOneByOne) {
     }
 }
 
+TEST(Scan, FindsThePatientIdAndRefusesNothingForIt) {
+    const auto id_of = [](DataSet data) {
+        const auto facts = scan(kExplicit, data.identity("1.2.3.4").pixels(100));
+        EXPECT_TRUE(facts.ok()) << facts.error().message;
+        return facts.ok() ? facts->patient_id : "";
+    };
+    const DataSet none(kExplicit);
+    EXPECT_EQ(id_of(none), "");
+    EXPECT_EQ(id_of(DataSet(none).element(0x00100020, "LO", "ID 7 ")), "ID 7") << "without its padding";
+    EXPECT_EQ(id_of(DataSet(none).element(0x00100020, "LO", "")), "");
+    EXPECT_EQ(id_of(DataSet(none).element(0x00100020, "LO", std::string(200, 'x'))), "") << "longer than any may be";
+    EXPECT_EQ(id_of(DataSet(none).element(0x00100020, "LO", "A").element(0x00100020, "LO", "B")), "A");
+    DataSet inside(kExplicit);
+    inside.header(0x00081140, "SQ", kUndefinedLength).item().element(0x00100020, "LO", "other");
+    EXPECT_EQ(id_of(inside.end_item().end_sequence()), "") << "of something else";
+}
+
 TEST(Scan, ReadsFragmentsAndKnowsThatTheyAreCompressed) {
     DataSet data = DataSet(kExplicit).identity("1.2.3.4").header(0x7fe00010, "OB", kUndefinedLength);
     data.item(0).item(6).number(0x123456789abc, 6).end_sequence();

@@ -125,6 +125,35 @@ TEST(Schema, TheFirstVersionIsBroughtUpToDateAndIsThenAsANewFile) {
     EXPECT_EQ(shape(migrated), shape(fresh));
 }
 
+TEST(Schema, VersionThreeIsBroughtUpToDateAndItsStudiesGoOn) {
+    const TemporaryFolder folder;
+    { must(Queue::open(folder / "new.db")); }
+    make_version_2(folder / "old.db");
+    {
+        Database database = open_plain(folder / "old.db");
+        const auto to_three = queue_schema().migrations.subspan(0, 2);
+        must(migrate(database, {.newest = 3, .oldest = 1, .fresh = "", .migrations = to_three}, kNow));
+        must(database.execute(
+            "INSERT INTO studies (id, key, study_instance_uid, state, instances, first_received, last_received, "
+            "quiet_since, state_since) VALUES (8, 'S0087', '1.3', 'receiving', 1, 1, 900, 900, 500);"
+            "INSERT INTO series VALUES (5, 8, '1.3.1', 'CT', 900, NULL);"
+            "INSERT INTO instances VALUES (6, 8, 5, '1.3.1.1', '1', '1', 'CT', 'abc', 'a.dcm', 1, 0, 1, '', '', 1)"));
+    }
+    FakeClock clock(Moment(Milliseconds(1'000)));
+    {
+        Queue queue = must(Queue::open(folder / "old.db", clock));
+        EXPECT_EQ(must(queue.study("S0087"))->late, 0);
+        EXPECT_EQ(must(queue.study("S0087"))->other_patient, 0);
+        const ArrivalRules rules{.longest_study = Milliseconds(600)};
+        EXPECT_TRUE(must(queue.close_quiet(rules)).empty()) << "its hour began when its state did, at 500";
+        clock.advance(Milliseconds(100));
+        EXPECT_EQ(must(queue.close_quiet(rules)), std::vector<std::string>{"S0087"});
+    }
+    Database fresh = open_plain(folder / "new.db"), migrated = open_plain(folder / "old.db");
+    EXPECT_EQ(shape(migrated), shape(fresh));
+    EXPECT_FALSE(migrated.execute("UPDATE instances SET other_patient = 2")) << "the check came along";
+}
+
 TEST(Schema, AMigrationThatFailsHalfwayLeavesTheFileAsItWas) {
     const TemporaryFolder folder;
     Database database = open_plain(folder / "old.db");

@@ -113,6 +113,9 @@ TEST(Conformance, WhatIsNotListedIsRefusedAsTheStatementSays) {
         "1.2.840.10008.1.2.4.52",   // JPEG Extended (Processes 3 and 5), retired
         "1.2.840.10008.1.2.4.94",   // JPIP Referenced
         "1.2.840.10008.1.2.4.100",  // MPEG2
+        "1.2.840.10008.1.2.4.201",  // High-Throughput JPEG 2000 Lossless
+        "1.2.840.10008.1.2.4.202",  // - RPCL
+        "1.2.840.10008.1.2.4.203",  // - lossy
         "1.2.840.10008.1.2.4.110",  // JPEG XL Lossless
         "1.2.840.10008.1.2.6.1",    // RFC 2557 MIME, retired
         "1.2.840.113619.5.2",       // private of a scanner

@@ -55,6 +55,7 @@ protected:
     Indexer indexer(Queue& queue, std::function<void(std::string_view)> on_step = {}) {
         IndexerOptions options;
         options.batch_records = 4;
+        options.clock = &clock_;
         options.on_step = std::move(on_step);
         auto opened = Indexer::open(spool_, options, queue);
         EXPECT_TRUE(opened.ok()) << opened.error().message;
@@ -292,6 +293,24 @@ TEST_F(IndexerTest, ClosesAStudyOnlyWhenEverythingThatCameIsIndexedAndNothingCom
     (void)index.close_quiet();
     clock_.advance(std::chrono::seconds(100));
     EXPECT_EQ(index.close_quiet()->size(), 1U);  // open association, but nothing comes
+}
+
+TEST_F(IndexerTest, ClosesAStudyThoughImagesOfAnotherAlwaysWait) {
+    SegmentWriter quiet(spool_), busy(spool_);
+    store(quiet, made_slice(1));
+    quiet.close();
+    Queue q = queue();
+    Indexer index = indexer(q);
+    run_all(index);
+    int number = 0;
+    for (int i = 0; i < 6; ++i) {  // another image waits whenever it looks
+        clock_.advance(std::chrono::seconds(10));
+        store(busy, made_slice(++number, "1.2.3.2"), "1.2.3.2");
+        run_all(index);
+        store(busy, made_slice(++number, "1.2.3.2"), "1.2.3.2");
+        EXPECT_EQ(index.close_quiet()->size(), i < 5 ? 0U : 1U) << "after " << 10 * (i + 1) << " s";
+    }
+    EXPECT_EQ(q.studies()->size(), 2U);
 }
 
 TEST_F(IndexerTest, WorksAloneOnItsSpool) {
