@@ -1,6 +1,7 @@
 #include "tests/scp/server/hostile_cases.h"
 
 #include <chrono>
+#include <functional>
 
 #include <fmt/format.h>
 
@@ -62,10 +63,18 @@ std::string answers_of(RawPeer& peer) {
     }
 }
 
+bool in_under_a_second(const std::function<bool()>& served) {
+    // On a busy machine the first look may take longer; behind a receiver that is blocked each does.
+    for (int tries = 0; tries < 3; ++tries) {
+        const auto begun = std::chrono::steady_clock::now();
+        if (!served()) return false;
+        if (std::chrono::steady_clock::now() - begun < std::chrono::seconds(1)) return true;
+    }
+    return false;
+}
+
 void expect_next_client_served(int port) {
-    const auto begun = std::chrono::steady_clock::now();
-    EXPECT_TRUE(echo_works(port));
-    EXPECT_LT(std::chrono::steady_clock::now() - begun, std::chrono::seconds(1)) << "the next client had to wait";
+    EXPECT_TRUE(in_under_a_second([port] { return echo_works(port); })) << "the next client had to wait";
 }
 
 }  // namespace cardionode::test

@@ -2,6 +2,7 @@
 // hostile_message_test.cpp hold the tables.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -32,6 +33,8 @@ inline const std::vector<Proposal> kHostileContexts = {{1, std::string(kCtImage)
 /// context:result, result,source,reason of a rejection, source,reason of an abort, status. "still open": no end in 3 s.
 std::string answers_of(RawPeer& peer);
 
+/// It is true, and one of three times so in under a second.
+bool in_under_a_second(const std::function<bool()>& served);
 /// A C-ECHO of a new client is answered with success in under a second.
 void expect_next_client_served(int port);
 

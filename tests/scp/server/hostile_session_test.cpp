@@ -148,16 +148,15 @@ protected:
             slow_[i]->send((i % 2 == 0 ? request : kTlsHello).substr(dripped_, 1));
         ++dripped_;
     }
-    void expect_both_served_within(milliseconds longest) {
+    void expect_both_served() {
         const auto begun = std::chrono::steady_clock::now();
-        EXPECT_TRUE(echo_works(receiver_->port()));
+        EXPECT_TRUE(in_under_a_second([&] { return echo_works(receiver_->port()); }));
         const auto plain = std::chrono::steady_clock::now();
-        EXPECT_TRUE(tls_echo_works(tls_port_, TlsPeer::with(scanner_, hospital_.certificate())));
-        const auto tls = std::chrono::steady_clock::now();
-        EXPECT_LT(plain - begun, longest);
-        EXPECT_LT(tls - plain, longest);
+        EXPECT_TRUE(in_under_a_second(
+            [&] { return tls_echo_works(tls_port_, TlsPeer::with(scanner_, hospital_.certificate())); }));
         const auto ms = [](auto time) { return std::chrono::duration_cast<milliseconds>(time).count(); };
-        std::cout << "C-ECHO " << ms(plain - begun) << " ms, over TLS " << ms(tls - plain) << " ms\n";
+        std::cout << "C-ECHO " << ms(plain - begun) << " ms, over TLS " << ms(std::chrono::steady_clock::now() - plain)
+                  << " ms\n";
     }
 
     TemporaryFolder folder_;
@@ -173,7 +172,7 @@ TEST_F(Crowd, ACEchoIsAnsweredInUnderASecondWhileItIsConnected) {
     all_connect();
     ASSERT_TRUE(eventually(seconds(20), [&] { return echo_works(receiver_->port()); }));  // all that came is served
     for (int second = 0; second < 3; ++second) {
-        expect_both_served_within(seconds(1));
+        expect_both_served();
         pause_for(milliseconds(1'000));
         drip();
     }
@@ -181,5 +180,5 @@ TEST_F(Crowd, ACEchoIsAnsweredInUnderASecondWhileItIsConnected) {
 
 TEST_F(Crowd, ACEchoIsAnsweredInUnderASecondInTheVeryInstantItArrives) {
     all_connect();
-    expect_both_served_within(seconds(1));
+    expect_both_served();
 }
