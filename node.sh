@@ -109,8 +109,6 @@ run_tests() {
     check_source
     say "Tests"
     ctest --preset release --no-tests=error
-    say "Fuzzing, 60 s"
-    tests/fuzz/run.sh 60
 }
 
 command=${1:-help}

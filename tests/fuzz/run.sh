@@ -1,7 +1,7 @@
 #!/bin/bash
 # Builds the libFuzzer targets (clang, build/fuzz) and runs each over its corpus and beyond.
 #   tests/fuzz/run.sh SECONDS [TARGET...]    SECONDS for all targets together; TARGET: scan, network, pickle, ...
-# A crash, a leak, undefined behaviour, a broken promise, 512 MiB of memory or 10 s for one input end it with an error;
+# A crash, a leak, undefined behaviour, a broken promise, 1 GiB of memory or 10 s for one input end it with an error;
 # the input is kept in build/fuzz/crashes. What a long run finds of new coverage stays in build/fuzz/corpus.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../.."
