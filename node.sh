@@ -109,6 +109,8 @@ run_tests() {
     check_source
     say "Tests"
     ctest --preset release --no-tests=error
+    say "Fuzzing, 60 s"
+    tests/fuzz/run.sh 60
 }
 
 command=${1:-help}
