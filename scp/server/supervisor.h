@@ -90,7 +90,7 @@ private:
     ServiceManager manager_;
     WaitingRoom waiting_;
     std::vector<WaitingRoom::Guest> serving_;  ///< out of it, and on the way to a process
-    std::map<int, Child> children_;  ///< by process id
+    std::map<int, Child> children_;            ///< by process id
     SideProcess indexer_, reporter_, audit_sender_, metrics_;
     std::optional<SteadyTime> draining_since_;
     bool ending_children_ = false;
