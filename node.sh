@@ -14,7 +14,7 @@ BUILD_PACKAGES=(cmake ninja-build g++ ccache pkg-config git
 DEMO_PACKAGES=(orthanc dcmtk curl xz-utils python3)
 # Validators and readers that are not ours, and the checks of the source.
 TEST_PACKAGES=(orthanc-dicomweb orthanc-gdcm dicom3tools libgdcm-tools libpixelmed-java default-jre-headless
-    python3-pydicom python3-numpy tcpdump clang-format clang-tidy systemd systemd-container openssl)
+    python3-pydicom python3-numpy tcpdump clang clang-format clang-tidy libclang-rt-dev systemd systemd-container openssl)
 
 if [ -t 1 ]; then BOLD=$'\e[1m' RED=$'\e[31m' PLAIN=$'\e[0m'; else BOLD='' RED='' PLAIN=''; fi
 say() { printf '%s== %s%s\n' "$BOLD" "$*" "$PLAIN"; }
@@ -109,6 +109,8 @@ run_tests() {
     check_source
     say "Tests"
     ctest --preset release --no-tests=error
+    say "Fuzzing, 60 s"
+    tests/fuzz/run.sh 60
 }
 
 command=${1:-help}

@@ -19,6 +19,7 @@
 
 #include "pipeline/send/status.h"
 #include "pipeline/send/tls_transport.h"
+#include "scp/dicom/syntaxes.h"
 
 namespace cardionode {
 namespace {
@@ -70,6 +71,11 @@ Result<ParametersPtr> propose(const Object& object, const DestinationSettings& d
     ParametersPtr parameters(raw);
     if (condition.bad()) return bug_error("association parameters: " + words(condition));
     const std::string address = fmt::format("{}:{}", destination.host, destination.port);
+    // Who sends is this node, with whatever library: DCMTK would name itself.
+    OFStandard::strlcpy(raw->ourImplementationClassUID, std::string(kImplementationClassUid).c_str(),
+                        sizeof raw->ourImplementationClassUID);
+    OFStandard::strlcpy(raw->ourImplementationVersionName, std::string(kImplementationVersion).c_str(),
+                        sizeof raw->ourImplementationVersionName);
     ASC_setAPTitles(raw, destination.calling_ae_title.c_str(), destination.ae_title.c_str(), nullptr);
     ASC_setPresentationAddresses(raw, OFStandard::getHostName().c_str(), address.c_str());
     const DcmXfer syntax(object.syntax);

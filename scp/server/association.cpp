@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "conf/base/log.h"
+#include "scp/server/process_control.h"
 #include "scp/store/patient_mark.h"
 
 namespace cardionode {
@@ -25,6 +26,7 @@ Association::Association(Connection connection, AssociationContext context)
 void Association::run() {
     const SteadyTime begun = std::chrono::steady_clock::now();
     if (!open()) return;
+    be_prompt();  // not before: a crowd that stalls must not go before everybody else
     const Ending ending = serve();
     desk_.close();
     segment_.close();
@@ -76,6 +78,7 @@ bool Association::open() {
     };
     if (pdu.end == ReadEnd::NotAllowed) {
         give_up("not_dicom");
+        if (pdu.header.type == static_cast<std::uint8_t>(PduType::Abort)) return false;  // PS3.8 Table 9-10: AA-2
         connection_.write(write_abort(0, AbortReason::NotSpecified), kAnswerTime);
         connection_.close_after_answer(kLeaveTime);
         return false;

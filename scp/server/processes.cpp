@@ -244,12 +244,10 @@ bool secured(Connection& connection, const TlsContext& tls, SteadyTime until, co
 }  // namespace
 
 int run_connection(FileDescriptor socket, const std::string& peer_address, const TlsContext* tls,
-                   const NodeSettings& settings, const PeerRules& rules, const Spool& spool, const AuditTrail& audit,
-                   SharedState& shared, Slot& slot, int wake_indexer) {
+                   std::chrono::steady_clock::time_point accepted, const NodeSettings& settings, const PeerRules& rules,
+                   const Spool& spool, const AuditTrail& audit, SharedState& shared, Slot& slot, int wake_indexer) {
     try {
-        be_prompt();
-        const SteadyTime request_until =
-            std::chrono::steady_clock::now() + std::chrono::seconds(settings.scp.association_timeout_seconds);
+        const SteadyTime request_until = accepted + std::chrono::seconds(settings.scp.association_timeout_seconds);
         const auto stop = [] { return asked_to_end(); };
         auto connection = Connection::create(std::move(socket), static_cast<std::size_t>(settings.scp.max_pdu_bytes),
                                              stop, [&slot] { slot.progressed(); });

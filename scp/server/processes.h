@@ -1,6 +1,7 @@
 // The processes of the receiving itself: one for each connection, and the indexer. Those beside it: helper_processes.h.
 #pragma once
 
+#include <chrono>
 #include <string>
 
 #include "conf/base/files.h"
@@ -13,10 +14,11 @@
 
 namespace cardionode {
 
-/// Serves one connection to its end. @param tls  nullptr: plain. @return exit code
+/// Serves one connection to its end. @param tls  nullptr: plain. @param accepted  when its time began. @return exit
+/// code
 int run_connection(FileDescriptor socket, const std::string& peer_address, const TlsContext* tls,
-                   const NodeSettings& settings, const PeerRules& rules, const Spool& spool, const AuditTrail& audit,
-                   SharedState& shared, Slot& slot, int wake_indexer);
+                   std::chrono::steady_clock::time_point accepted, const NodeSettings& settings, const PeerRules& rules,
+                   const Spool& spool, const AuditTrail& audit, SharedState& shared, Slot& slot, int wake_indexer);
 
 /// Indexes until it is asked to end. @param wake  eventfd that is written when an instance comes while it sleeps
 /// @return exit code: 0 asked to end, 1 try again later, 2 the installation is wrong

@@ -4,7 +4,6 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
-#include <functional>
 #include <new>
 
 #include <fmt/format.h>
@@ -129,8 +128,10 @@ int Supervisor::run() {
     manager_.ready(where_it_listens());
     while (true) {
         // poll(2) passes over a descriptor of -1.
-        pollfd items[3] = {{signals_.get(), POLLIN, 0}, {listener_.get(), POLLIN, 0}, {tls_listener_.get(), POLLIN, 0}};
-        ::poll(items, 3, static_cast<int>(kTick.count()));
+        std::vector<pollfd> items{
+            {signals_.get(), POLLIN, 0}, {listener_.get(), POLLIN, 0}, {tls_listener_.get(), POLLIN, 0}};
+        waiting_.watch(items);
+        ::poll(items.data(), items.size(), static_cast<int>(kTick.count()));
         manager_.alive();
         shared_->supervisor_seen_ms =
             std::chrono::duration_cast<std::chrono::milliseconds>(SteadyTime::clock::now().time_since_epoch()).count();
@@ -146,8 +147,9 @@ int Supervisor::run() {
             continue;
         }
         start_side_processes();
-        if (!in_child()) accept_connections(listener_, nullptr);
-        if (!in_child()) accept_connections(tls_listener_, tls_ ? &*tls_ : nullptr);
+        if (!in_child()) accept_connections(listener_, false);
+        if (!in_child()) accept_connections(tls_listener_, true);
+        if (!in_child()) serve_waiting();
         if (in_child()) return *child_exit_;
     }
     log_info("receiver_stopped");
@@ -217,76 +219,14 @@ void Supervisor::look_at_certificate() {
               {{"what", "scp.tls: certificate or revocation list"}, {"hours_left", hours}});
 }
 
-void Supervisor::accept_connections(const FileDescriptor& listener, const TlsContext* tls) {
-    if (!listener.valid()) return;
-    constexpr int kAtOnce = 32;  // then deadlines and signals get their turn
-    for (int i = 0; i < kAtOnce && !in_child(); ++i) {
-        Accepted accepted = accept_from(listener.get());
-        if (!accepted.socket.valid()) {
-            if (accepted.error_number != 0)
-                log_error("cannot_accept", {{"reason", std::strerror(accepted.error_number)}});
-            return;
-        }
-        start_child(std::move(accepted.socket), std::move(accepted.peer_address), tls);
-    }
-}
-
 /// In a child: what is the parent's alone. The metrics' socket is that of one child as well.
 void Supervisor::close_own_files() {
     listener_.reset();
     tls_listener_.reset();
     signals_.reset();
     lock_.reset();
-}
-
-void Supervisor::start_child(FileDescriptor socket, std::string peer_address, const TlsContext* tls) {
-    const auto now = std::chrono::steady_clock::now();
-    Slot* free_slot = nullptr;
-    std::size_t waiting = 0;
-    const std::uint64_t address = std::hash<std::string>()(peer_address);
-    for (Slot& slot : shared_->slots) {
-        const SlotState state = slot.state.load();
-        if (state == SlotState::Free && !free_slot) free_slot = &slot;
-        waiting += state == SlotState::Connected || state == SlotState::Leaving ? 1 : 0;
-    }
-    const bool crowd = shared_->from_address(address, SlotState::Connected) >= kMaxSilentFromAddress;
-    ++shared_->counters.connections;
-    if (!free_slot || waiting >= kMaxSilentConnections || crowd) {
-        ++shared_->counters.connections_refused;
-        if (now - crowd_logged_at_ > std::chrono::seconds(1)) {
-            crowd_logged_at_ = now;
-            log_warning("connection_refused", {{"address", peer_address}, {"reason", "too many connections"}});
-        }
-        return;
-    }
-    free_slot->address = address;
-    free_slot->state = SlotState::Connected;
-    free_slot->progressed();
-    const int parent = ::getpid();
-    const int pid = ::fork();
-    if (pid < 0) {
-        free_slot->state = SlotState::Free;
-        log_error("cannot_fork", {{"reason", std::strerror(errno)}});
-        return;
-    }
-    if (pid > 0) {
-        children_[pid] = {free_slot,
-                          std::move(peer_address),
-                          now,
-                          std::chrono::seconds(settings_.scp.association_timeout_seconds),
-                          std::chrono::seconds(settings_.scp.dimse_timeout_seconds),
-                          std::nullopt,
-                          false};
-        return;
-    }
-    close_own_files();
-    metrics_listener_.reset();
-    if (!become_child(parent, SIGUSR1)) {
-        child_exit_ = 1;
-        return;
-    }
-    child_exit_ = run_connection(std::move(socket), peer_address, tls, settings_, *rules_, spool_, audit_, *shared_,
-                                 *free_slot, wake_indexer_.get());
+    (void)waiting_.take_all();  // or a connection would stay open that another process has closed
+    serving_.clear();
 }
 
 void Supervisor::start_side_processes() {
@@ -372,6 +312,7 @@ void Supervisor::drain() {
     if (over > kDrainTime + kEndTime)
         for (const auto& [pid, child] : children_) ::kill(pid, SIGKILL);
     // Connections without an association have nothing to finish.
+    for (const auto& guest : waiting_.take_all()) dismiss(guest, "stopped");
     for (const auto& [pid, child] : children_)
         if (child.slot->state.load() == SlotState::Connected) ::kill(pid, SIGUSR1);
     reporter_.signal(over > kDrainTime + kEndTime ? SIGKILL : SIGUSR1);

@@ -1,8 +1,9 @@
-// The parent process: listens, forks a process for each connection before a byte of it is read, keeps the times and
-// the limits, and keeps the processes beside them alive (indexer, reporter, audit sender, metrics). It parses nothing
-// that comes from the network.
+// The parent process: listens, forks a process for each connection that has sent something, before a byte of it is
+// read, keeps the times and the limits, and keeps the processes beside them alive (indexer, reporter, audit sender,
+// metrics). It parses nothing that comes from the network.
 //
-// Single-threaded. Silent peers cost a sleeping process each, up to kMaxSilentConnections, and delay nobody.
+// Single-threaded. Silent peers cost a socket each (waiting_room.h), those that stall later a sleeping process, up to
+// kMaxSilentConnections together, and delay nobody.
 // SIGHUP: reads the settings again (reload.h); connections that are open go on with what they began with.
 // SIGTERM: stops listening, lets open associations finish for kDrainTime, then ends them, then lets the indexer finish.
 #pragma once
@@ -13,6 +14,8 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "conf/base/files.h"
 #include "conf/base/node_settings.h"
@@ -23,6 +26,7 @@
 #include "scp/server/peer_rules.h"
 #include "scp/server/shared_state.h"
 #include "scp/server/side_process.h"
+#include "scp/server/waiting_room.h"
 #include "scp/store/spool.h"
 
 namespace cardionode {
@@ -53,8 +57,11 @@ private:
 
     Supervisor() = default;
     bool in_child() const { return child_exit_.has_value(); }
-    void accept_connections(const FileDescriptor& listener, const TlsContext* tls);
-    void start_child(FileDescriptor socket, std::string peer_address, const TlsContext* tls);
+    void accept_connections(const FileDescriptor& listener, bool tls);
+    void admit(FileDescriptor socket, std::string peer_address, bool tls);
+    void serve_waiting();
+    void dismiss(const WaitingRoom::Guest& guest, std::string_view reason);
+    void start_child(WaitingRoom::Guest guest);
     void close_own_files();
     std::array<SideProcess*, 4> side_processes() { return {&indexer_, &reporter_, &audit_sender_, &metrics_}; }
     void start_side_processes();
@@ -81,7 +88,9 @@ private:
     SharedState* shared_ = nullptr;
     AuditTrail audit_;
     ServiceManager manager_;
-    std::map<int, Child> children_;  ///< by process id
+    WaitingRoom waiting_;
+    std::vector<WaitingRoom::Guest> serving_;  ///< out of it, and on the way to a process
+    std::map<int, Child> children_;            ///< by process id
     SideProcess indexer_, reporter_, audit_sender_, metrics_;
     std::optional<SteadyTime> draining_since_;
     bool ending_children_ = false;

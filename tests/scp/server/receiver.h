@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "scp/queue/queue.h"
-#include "tests/support/data_set.h"
+#include "tests/scp/server/raw_pdu.h"
 #include "tests/support/process.h"
 #include "tests/support/scanner.h"
 #include "tests/support/temporary_folder.h"
@@ -80,26 +80,14 @@ public:
     /// One PDU with its header; empty: closed, or not within `longest`.
     std::string receive_pdu(std::chrono::milliseconds longest = std::chrono::seconds(5));
     bool closed_within(std::chrono::milliseconds longest);
+    void close_half();  ///< says that nothing more comes, and still reads (FIN)
+    void reset();       ///< ends the connection with a reset (RST); nothing can be sent or received then
 
 private:
     int fd_ = -1;
 };
 
-// --- bytes of the upper layer
-struct Proposal {
-    int id;
-    std::string abstract_syntax;
-    std::vector<std::string> transfer_syntaxes;
-};
-std::string pdu(int type, const std::string& body);
-std::string associate_request(const std::vector<Proposal>& proposals, const std::string& called = "CARDIONODE",
-                              const std::string& calling = "CT1",
-                              const std::string& application_context = "1.2.840.10008.3.1.1.1", int version = 1,
-                              std::uint32_t max_pdu = 16384);
-std::string data_pdu(int context, int control, const std::string& bytes);
-std::string store_command(const Instance& instance, int message_id = 1, int data_set_type = 0);
-std::string echo_command(int message_id = 1);
-/// Status and error comment of a response PDU; {-1, ""}: it is none.
-std::pair<int, std::string> response_of(const std::string& pdu);
+/// Associates as CT1 and has its C-ECHO answered with success.
+bool echo_works(int port);
 
 }  // namespace cardionode::test

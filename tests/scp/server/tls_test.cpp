@@ -2,7 +2,6 @@
 #include <gmock/gmock.h>
 
 #include <fstream>
-#include <memory>
 #include <thread>
 
 #include <openssl/ssl.h>
@@ -177,35 +176,6 @@ TEST_F(Tls, AnAeTitleCanBeBoundToACertificate) {
     RawPeer plain(receiver.port());
     plain.send(associate_request(kContexts));
     EXPECT_EQ(plain.receive_pdu()[0], 3) << "the title came without its certificate";
-}
-
-TEST_F(Tls, SilentStalledAndSlowPeersDelayNobody) {
-    Receiver receiver(section("    crl: " + hospital_.revoke({}).string() + "\n") + "  max_associations: 4\n");
-    receiver.start();
-    std::vector<std::unique_ptr<RawPeer>> peers;
-    const std::string hello("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 11);  // of 512 bytes that never come
-    for (int i = 0; i < 50; ++i) peers.push_back(std::make_unique<RawPeer>(i % 2 == 0 ? receiver.port() : port_));
-    for (int i = 0; i < 50; ++i) {
-        peers.push_back(std::make_unique<RawPeer>(port_));
-        peers.back()->send(hello);
-    }
-    std::vector<std::unique_ptr<RawPeer>> slow;
-    for (int i = 0; i < 5; ++i) slow.push_back(std::make_unique<RawPeer>(i % 2 == 0 ? receiver.port() : port_));
-    // All are there, each with a process of its own, beside the helpers.
-    ASSERT_TRUE(eventually(seconds(30), [&] { return receiver.children().size() == kHelpers + 105; }));
-    const std::string request = associate_request(kContexts);
-    for (std::size_t round = 0; round < 3; ++round) {
-        for (std::size_t i = 0; i < slow.size(); ++i) slow[i]->send((i % 2 == 0 ? request : hello).substr(round, 1));
-        const auto begun = std::chrono::steady_clock::now();
-        EXPECT_TRUE(tls_echo_works(port_, scanner()));
-        RawPeer plain(receiver.port());
-        plain.send(associate_request(kContexts));
-        EXPECT_EQ(plain.receive_pdu().substr(0, 1), "\2");
-        plain.send(data_pdu(3, 3, echo_command()));
-        EXPECT_EQ(response_of(plain.receive_pdu()).first, 0);
-        EXPECT_LT(std::chrono::steady_clock::now() - begun, seconds(1));
-        pause_for(milliseconds(1000));  // a byte a second
-    }
 }
 
 TEST_F(Tls, AHandshakeThatDoesNotEndIsEndedInTime) {
