@@ -22,6 +22,7 @@ void register_all_commands(CLI::App& app) {
     register_phantom_commands(app);
     register_evaluate_commands(app);
     register_compare_commands(app);
+    register_simulate_commands(app);
 }
 
 void fail(const Error& error) {
