@@ -45,5 +45,6 @@ void register_predict_commands(CLI::App& app);   ///< predict
 void register_train_commands(CLI::App& app);     ///< train
 void register_phantom_commands(CLI::App& app);   ///< phantom
 void register_evaluate_commands(CLI::App& app);  ///< evaluate
+void register_simulate_commands(CLI::App& app);  ///< simulate
 
 }  // namespace cardionode

@@ -26,6 +26,7 @@ void register_all_commands(CLI::App& app) {
 #ifdef CARDIONODE_FEDCLIENT
     register_fed_commands(app);
 #endif
+    register_simulate_commands(app);
 }
 
 void fail(const Error& error) {

@@ -20,10 +20,6 @@ constexpr std::array<Rgb, 6> kSeedColours = {Rgb{31, 119, 180}, {214, 90, 20},  
                                              {190, 40, 60},     {120, 80, 170}, {120, 85, 70}};
 constexpr double kPanelWidth = 620, kPanelHeight = 430, kMargin = 64, kHeadRoom = 50, kFootRoom = 66, kText = 9;
 
-struct Panel {
-    std::string measure, title;
-};
-
 /// Dark text on white: Canvas::text has a dark rim, which is for pictures.
 void write(Canvas& canvas, double x, double y, const std::string& text, double height = kText) {
     const double scale = height / kCapHeight;
@@ -52,7 +48,7 @@ double tick_step(double range) {
     }
 }
 
-void draw_panel(Canvas& canvas, const json& seeds, const std::vector<std::string>& arms, const Panel& panel,
+void draw_panel(Canvas& canvas, const json& seeds, const std::vector<std::string>& arms, const PlotPanel& panel,
                 double left) {
     double highest = 0;
     for (const json& seed : seeds) {
@@ -102,9 +98,21 @@ void draw_panel(Canvas& canvas, const json& seeds, const std::vector<std::string
 
 }  // namespace
 
+Result<void> write_arms_plot(const json& seeds, const std::vector<std::string>& arms,
+                             const std::vector<PlotPanel>& panels, const std::filesystem::path& file) {
+    Canvas canvas(static_cast<int>(kPanelWidth) * static_cast<int>(panels.size()), static_cast<int>(kPanelHeight),
+                  kPaper);
+    for (std::size_t i = 0; i < panels.size(); ++i)
+        draw_panel(canvas, seeds, arms, panels[i], kPanelWidth * static_cast<double>(i));
+    write(canvas, kMargin, kPanelHeight - 10,
+          fmt::format("Phantoms, {} seeds: a colour is a seed, a bar the mean. No evidence about patients.",
+                      seeds.size()));
+    return write_png(canvas, file);
+}
+
 Result<void> write_comparison_plot(const json& results, const std::filesystem::path& file) {
     std::vector<std::string> arms;
-    std::vector<Panel> panels;
+    std::vector<PlotPanel> panels;
     if (results["kind"] == "distillation") {
         arms = {train::kTeachers, train::kStudentLabelled, train::kStudentPseudo, train::kBaselineLabelled,
                 train::kBaselinePseudo};
@@ -118,14 +126,7 @@ Result<void> write_comparison_plot(const json& results, const std::filesystem::p
         }
     }
     std::erase_if(arms, [&](const std::string& arm) { return !results["seeds"][0]["arms"].contains(arm); });
-    Canvas canvas(static_cast<int>(kPanelWidth) * static_cast<int>(panels.size()), static_cast<int>(kPanelHeight),
-                  kPaper);
-    for (std::size_t i = 0; i < panels.size(); ++i)
-        draw_panel(canvas, results["seeds"], arms, panels[i], kPanelWidth * static_cast<double>(i));
-    write(canvas, kMargin, kPanelHeight - 10,
-          fmt::format("Phantoms, {} seeds: a colour is a seed, a bar the mean. No evidence about patients.",
-                      results["seeds"].size()));
-    return write_png(canvas, file);
+    return write_arms_plot(results["seeds"], arms, panels, file);
 }
 
 }  // namespace cardionode

@@ -44,6 +44,10 @@ struct LocalRound {
     std::map<std::string, std::filesystem::path> teachers;  ///< fedkd_student: head -> safetensors
     std::filesystem::path teacher_recipe;                   ///< architecture of the teachers
     std::filesystem::path work;                             ///< checkpoint, cached teacher answers, trained weights
+    /// fedkd_student: how many studies the teachers label at most, those with people's labels first. Each costs a copy
+    /// (float16) in the work folder.
+    std::int64_t most_studies = 500;
+    std::uint64_t cache_bytes = std::uint64_t{4} << 30;  ///< of the teachers' answers
     std::string device = "cpu";
     int threads = 1;
     std::function<bool()> stop;              ///< asked after each step; true ends with a checkpoint (Retry)
@@ -51,17 +55,22 @@ struct LocalRound {
     std::function<void(std::string)> print;  ///< a line for people
 };
 
-/// Held-out studies: what each head reaches. Dice for masks; median millimetres for points.
+/// Held-out studies: what each head reaches. Dice for masks; median millimetres for points, over all points of all
+/// studies, one that is not found counts kMissMm. A head that no held-out study is labelled for is absent.
+inline constexpr double kMissMm = 100;
 struct Validation {
     std::map<std::string, double> dice, point_mm;
     std::int64_t studies = 0;
 };
 
 struct LocalResult {
-    std::filesystem::path trained;                 ///< safetensors, all floating tensors of the network
-    std::map<std::string, std::int64_t> labelled;  ///< head -> own labelled studies that were learned from
-    std::int64_t unlabelled = 0, patients = 0, steps = 0;
-    double loss = 0, seconds = 0;
+    std::filesystem::path trained;  ///< safetensors, all floating tensors of the network
+    /// Head -> studies whose label of it was learned from: people's, for fedkd_student also the teachers'. 0: the
+    /// head's tensors are those that were pulled, bit for bit.
+    std::map<std::string, std::int64_t> labelled;
+    std::int64_t unlabelled = 0;  ///< studies learned from that people gave no label of the recipe's heads
+    std::int64_t patients = 0, steps = 0;
+    double loss = 0, seconds = 0;  ///< mean of the steps; both of the process that ended the round
     Validation before, after;
 };
 

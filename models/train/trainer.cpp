@@ -1,84 +1,25 @@
 #include "models/train/trainer.h"
 
-#include <ATen/Parallel.h>
-
 #include <chrono>
 #include <cmath>
-#include <condition_variable>
-#include <deque>
 #include <exception>
-#include <mutex>
 #include <optional>
 #include <sstream>
-#include <thread>
 
 #include "conf/base/hash.h"
 #include "models/autocast.h"
 #include "models/bundle.h"
+#include "models/train/prefetch.h"
 #include "models/weights/checkpoint.h"
 #include "models/weights/safetensors.h"
 
 namespace cardionode::train {
 namespace {
 
-/// Draws the samples of coming steps on one thread of its own; ends when the object goes.
-class Prefetch {
-public:
-    Prefetch(const SampleSource& source, std::uint64_t first, std::uint64_t end)
-        : thread_([this, &source, first, end] { work(source, first, end); }) {}
-    ~Prefetch() {
-        {
-            const std::lock_guard lock(mutex_);
-            stop_ = true;
-        }
-        changed_.notify_all();
-        thread_.join();
-    }
-    Prefetch(const Prefetch&) = delete;
-    Prefetch& operator=(const Prefetch&) = delete;
-
-    Sample next() {
-        std::unique_lock lock(mutex_);
-        changed_.wait(lock, [&] { return !ready_.empty() || failure_; });
-        if (ready_.empty()) std::rethrow_exception(failure_);
-        Sample sample = std::move(ready_.front());
-        ready_.pop_front();
-        changed_.notify_all();
-        return sample;
-    }
-
-private:
-    void work(const SampleSource& source, std::uint64_t first, std::uint64_t end) {
-        try {
-            at::set_num_threads(1);  // of this thread: the cores belong to the network
-            for (std::uint64_t n = first; n < end; ++n) {
-                {
-                    std::unique_lock lock(mutex_);
-                    changed_.wait(lock, [&] { return stop_ || ready_.size() < 4; });
-                    if (stop_) return;
-                }
-                Sample sample = source.sample(n);
-                const std::lock_guard lock(mutex_);
-                ready_.push_back(std::move(sample));
-                changed_.notify_all();
-            }
-        } catch (...) {
-            const std::lock_guard lock(mutex_);
-            failure_ = std::current_exception();
-            changed_.notify_all();
-        }
-    }
-    std::mutex mutex_;
-    std::condition_variable changed_;
-    std::deque<Sample> ready_;
-    std::exception_ptr failure_;
-    bool stop_ = false;
-    std::thread thread_;  // last: it uses the others
-};
-
 struct Slot {
     std::string name;
     torch::Tensor parameter, first, second, average;
+    torch::Tensor start{};  // of FedProx, else undefined
 };
 
 constexpr const char* kManifest = "manifest.yaml";
@@ -129,6 +70,7 @@ struct Trainer::State {
     std::shared_ptr<Network> network;
     std::vector<Slot> slots;
     std::int64_t step = 0;
+    double proximal = 0;
     std::string fingerprint, start_note;
     std::optional<std::string> samples;  ///< identity of what this run was trained on
 
@@ -240,6 +182,8 @@ struct Trainer::State {
         torch::NoGradGuard no_grad;
         double square = 0;
         for (const Slot& s : slots) {
+            if (s.start.defined() && s.parameter.grad().defined())
+                s.parameter.grad().add_(s.parameter - s.start, proximal);
             if (s.parameter.grad().defined()) square += s.parameter.grad().pow(2).sum().item<double>();
         }
         const double norm = std::sqrt(square);
@@ -294,6 +238,19 @@ Result<Trainer> Trainer::create(const Recipe& recipe, torch::Device device) {
         return Trainer(std::move(state));
     } catch (const std::exception& e) {
         return config_error(std::string("building the network: ") + e.what());
+    }
+}
+
+void Trainer::stay_near_start(double mu) {
+    State& s = *state_;
+    if (s.step != 0 || s.proximal != 0) throw std::logic_error("stay_near_start: the training has begun");
+    if (mu == 0) return;
+    s.proximal = mu;
+    std::ostringstream text;
+    text << " proximal " << mu;
+    s.fingerprint += text.str();
+    for (Slot& slot : s.slots) {
+        if (slot.parameter.requires_grad()) slot.start = slot.parameter.detach().clone();
     }
 }
 

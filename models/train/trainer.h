@@ -38,6 +38,11 @@ public:
     Trainer& operator=(Trainer&&) noexcept;
     ~Trainer();
 
+    /// From here on mu/2 |w - w_start|^2 is part of what is minimised, w_start being the weights of create(): FedProx
+    /// (Li et al., MLSys 2020). Before the first step and before load_checkpoint; else throws std::logic_error. What
+    /// has no gradient (a head without labels) stays as it is.
+    void stay_near_start(double mu);
+
     /// Trains until recipe.steps, until `until`, or until on_step says stop. Bug: the loss is not finite (the weights
     /// are those before that step).
     Result<void> run(const SampleSource& samples, const OnStep& on_step, std::int64_t until = -1);
