@@ -23,9 +23,7 @@ void register_all_commands(CLI::App& app) {
     register_phantom_commands(app);
     register_evaluate_commands(app);
     register_compare_commands(app);
-#ifdef CARDIONODE_FEDCLIENT
     register_fed_commands(app);
-#endif
     register_simulate_commands(app);
 }
 

@@ -212,9 +212,7 @@ void register_models_commands(CLI::App& app) {
     add_show(*models);
     add_export(*models);
     add_import(*models);
-#ifdef CARDIONODE_FEDCLIENT
     add_promotion(*models);
-#endif
 }
 
 }  // namespace cardionode

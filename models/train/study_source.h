@@ -13,13 +13,11 @@
 #include <string>
 #include <vector>
 
+#include "models/train/holdout.h"
 #include "models/train/samples.h"
 #include "models/train/study_file.h"
 
 namespace cardionode::train {
-
-/// Whether a patient's studies are never trained on.
-bool is_held_out(const std::string& patient_hash, double share, std::int64_t split_seed);
 
 class StudySource final : public SampleSource {
 public:
