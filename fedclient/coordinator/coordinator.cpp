@@ -112,6 +112,15 @@ Result<std::unique_ptr<Coordinator>> Coordinator::start(CoordinatorOptions optio
     s.rounds = std::move(*rounds);
 
     const auto& c = settings.server;
+    // First, so that whoever finds the node's port open finds the page as well.
+    if (c.status_port > 0) {
+        HttpServerOptions page;
+        page.port = c.status_port;
+        page.threads = 1;
+        auto status = HttpServer::start(page, [&s](const HttpQuestion& question) { return s.status_page(question); });
+        if (!status) return std::move(status).error();
+        s.status_server = std::move(*status);
+    }
     HttpServerOptions http;
     http.bind_address = c.bind_address;
     http.port = c.port;
@@ -123,14 +132,6 @@ Result<std::unique_ptr<Coordinator>> Coordinator::start(CoordinatorOptions optio
     auto server = HttpServer::start(http, [&s](const HttpQuestion& question) { return s.calls->handle(question); });
     if (!server) return std::move(server).error();
     s.server = std::move(*server);
-    if (c.status_port > 0) {
-        HttpServerOptions page;
-        page.port = c.status_port;
-        page.threads = 1;
-        auto status = HttpServer::start(page, [&s](const HttpQuestion& question) { return s.status_page(question); });
-        if (!status) return std::move(status).error();
-        s.status_server = std::move(*status);
-    }
     if (s.options.own_ticks) s.ticks = std::thread([&s] { s.tick_until_stopped(); });
     std::unique_ptr<Coordinator> coordinator(new Coordinator(std::move(state)));
     log_info("coordinator_ready", {{"url", coordinator->url()}, {"model", settings.model_id}});

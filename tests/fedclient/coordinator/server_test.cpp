@@ -39,12 +39,12 @@ protected:
 
 TEST_F(Server, KeepsConnectionsAndClosesIdleOnes) {
     HttpServerOptions options;
-    options.idle_seconds = 0.3;
+    options.idle_seconds = 1.5;
     start(options);
     auto node = client();
     EXPECT_EQ(post(node).body, "|hello");
     EXPECT_EQ(post(node, "again").body, "|again");
-    test::pause_for(std::chrono::milliseconds(900));
+    test::pause_for(std::chrono::milliseconds(2500));
     EXPECT_EQ(post(node).status, 0) << "the idle connection was kept";
     EXPECT_EQ(post(node).status, 200);
 }
