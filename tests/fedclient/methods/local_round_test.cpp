@@ -82,7 +82,9 @@ TEST(LocalRound, AHeadThatThePlanDoesNotNameDoesNotLearnEither) {
     EXPECT_GT(result->labelled.at("other"), 0);
     const NamedTensors before = tensors_of(hospital.global), after = tensors_of(result->trained);
     for (const auto& [name, tensor] : before) {
-        if (head_of_tensor(name) == "calc") EXPECT_TRUE(torch::equal(tensor, after.at(name))) << name;
+        if (head_of_tensor(name) == "calc") {
+            EXPECT_TRUE(torch::equal(tensor, after.at(name))) << name;
+        }
     }
 }
 
@@ -233,8 +235,12 @@ TEST(LocalRound, AStudentLearnsFromStudiesThatNobodyLabelled) {
     EXPECT_EQ(student->labelled.at("other"), 0);
     const NamedTensors before = tensors_of(hospital.global), after = tensors_of(student->trained);
     for (const auto& [name, tensor] : before) {
-        if (head_of_tensor(name) == "other") EXPECT_TRUE(torch::equal(tensor, after.at(name))) << name;
-        if (head_of_tensor(name) == "calc") EXPECT_FALSE(torch::equal(tensor, after.at(name))) << name;
+        if (head_of_tensor(name) == "other") {
+            EXPECT_TRUE(torch::equal(tensor, after.at(name))) << name;
+        }
+        if (head_of_tensor(name) == "calc") {
+            EXPECT_FALSE(torch::equal(tensor, after.at(name))) << name;
+        }
     }
     // The next round asks nobody again.
     lines.clear();

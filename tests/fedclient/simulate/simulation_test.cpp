@@ -205,7 +205,9 @@ TEST(SimulationTests, ThreePrimaryOnesForTheUNetWithHolmOverThem) {
     const json tests = simulation_tests(seeds, {"ms", "calc"});
     int primary = 0;
     for (const json& test : tests) {
-        if (test["measure"] == "other_points_mm") EXPECT_GT(test["mean_gain"], 0) << "millimetres: less is a gain";
+        if (test["measure"] == "other_points_mm") {
+            EXPECT_GT(test["mean_gain"], 0) << "millimetres: less is a gain";
+        }
         if (!test["primary"].get<bool>()) continue;
         ++primary;
         const std::string arm = test["arm"], against = test["against"], measure = test["measure"];
