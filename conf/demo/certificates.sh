@@ -89,7 +89,8 @@ C
 : >index.txt
 echo 01 >crlnumber
 new_key ca.key
-quietly req -x509 -new -config ca.cnf -key ca.key -subj "/O=cardionode demo/CN=demo consortium" -days 2 -sha384 -out ca.pem
+quietly req -x509 -new -config ca.cnf -key ca.key -subj "/O=cardionode demo/CN=demo consortium" -days 2 -sha384 \
+    -out ca.pem
 list
 leaf='basicConstraints = critical, CA:FALSE
 keyUsage = critical, digitalSignature

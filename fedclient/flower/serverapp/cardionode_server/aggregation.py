@@ -49,6 +49,14 @@ class Report:
     unchanged_heads: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class _Open:
+    """An update whose tensors fit the base, and what it weighs by group."""
+
+    update: Update
+    weights: Mapping[str, float]
+
+
 class TooFewUpdates(Exception):
     """Fewer than the quorum are left; `report` says why the others are not."""
 
@@ -75,115 +83,125 @@ def is_floating(array: np.ndarray) -> bool:
     return np.issubdtype(array.dtype, np.floating)
 
 
-def weight_in(update: Update, group: str, rules: Rules) -> float:
-    """How much a site counts for a group."""
-    if group != BODY and rules.per_head:
-        return max(0.0, float(update.labelled.get(group, 0.0)))
-    labelled = sum(max(0.0, float(n)) for n in update.labelled.values())
-    return labelled + rules.beta * max(0.0, float(update.unlabelled))
+def fault_of(base: Weights, update: Update) -> str | None:
+    """Why an update cannot be used at all, by the first fault in order of names; None when it can."""
+    for head in sorted(update.labelled):
+        count = update.labelled[head]
+        if not math.isfinite(count) or count < 0:
+            return f"n/{head} is {count:g}, not a count"
+    if not math.isfinite(update.unlabelled) or update.unlabelled < 0:
+        return f"n/unlabelled is {update.unlabelled:g}, not a count"
+    for name in sorted(update.weights):
+        if name not in base:
+            return f"tensor {name} is not in the model"
+        array, reference = np.asarray(update.weights[name]), base[name]
+        if array.dtype != reference.dtype or array.shape != reference.shape:
+            return (f"tensor {name} is {array.dtype} {list(array.shape)}, expected {reference.dtype} "
+                    f"{list(reference.shape)}")
+    for name in sorted(base):
+        if not is_floating(base[name]):
+            continue
+        if name not in update.weights:
+            head = head_of_tensor(name)
+            if not head or update.labelled.get(head, 0) > 0:
+                return f"tensor {name} is missing"
+        elif not np.isfinite(_change(base, update, name)).all():
+            return f"tensor {name} is not finite"
+    return None
+
+
+def weights_of(base: Weights, groups: Mapping[str, list[str]], update: Update, rules: Rules) -> dict[str, float]:
+    """Group -> how much the site counts for it, without groups that it did not send or that weigh nothing."""
+    body = rules.beta * float(update.unlabelled) + sum(float(n) for n in update.labelled.values())
+    weights = {}
+    for group, names in groups.items():
+        own = float(update.labelled.get(group, 0)) if rules.per_head and group != BODY else body
+        if own > 0 and all(name in update.weights for name in names):
+            weights[group] = own
+    return weights
 
 
 def _groups(base: Weights) -> dict[str, list[str]]:
     """Group -> its floating tensors, in bytewise order."""
     groups: dict[str, list[str]] = {}
     for name in sorted(base):
-        if is_floating(base[name]):
+        array = base[name]
+        if is_floating(array):
+            if array.dtype not in (np.float32, np.float64):
+                raise ValueError(f"global model: tensor {name} is {array.dtype}; only float32 and float64 are averaged")
+            if not np.isfinite(array).all():
+                raise ValueError(f"global model: tensor {name} is not finite")
             groups.setdefault(group_of_tensor(name), []).append(name)
     return groups
 
 
-def fault_of(base: Weights, update: Update) -> str | None:
-    """Why an update cannot be used at all, by the first fault in order of names; None when it can."""
-    for head, count in update.labelled.items():
-        if not math.isfinite(count) or count < 0:
-            return f"n/{head} is not a count"
-    if not math.isfinite(update.unlabelled) or update.unlabelled < 0:
-        return "n/unlabelled is not a count"
-    for name in sorted(base):
-        reference = base[name]
-        if not is_floating(reference):
-            continue
-        head = head_of_tensor(name)
-        if name not in update.weights:
-            if head and not update.labelled.get(head, 0):
-                continue
-            return f"tensor {name} is missing"
-        array = np.asarray(update.weights[name])
-        if array.shape != reference.shape:
-            return f"tensor {name} has shape {list(array.shape)}, not {list(reference.shape)}"
-        if array.dtype != reference.dtype:
-            return f"tensor {name} is {array.dtype}, not {reference.dtype}"
-        if not np.isfinite(array).all():
-            return f"tensor {name} is not finite"
-    for name in sorted(update.weights):
-        if name not in base:
-            return f"tensor {name} is not in the model"
-    return None
-
-
 def _change(base: Weights, update: Update, name: str) -> np.ndarray:
-    """W_k - W of one tensor, flat, in float64; zeros where the site did not send it."""
-    if name not in update.weights:
-        return np.zeros(base[name].size)
-    return (np.asarray(update.weights[name], np.float64) - np.asarray(base[name], np.float64)).ravel()
+    """W_k - W of one tensor, flat, in float64."""
+    with np.errstate(all="ignore"):  # what is not finite is asked for by the caller
+        return (np.asarray(update.weights[name], np.float64) - np.asarray(base[name], np.float64)).ravel()
 
 
-def _norms(base: Weights, names: Sequence[str], updates: Sequence[Update]) -> dict[str, float]:
-    squares = {update.site: 0.0 for update in updates}
+def _norm(base: Weights, names: Sequence[str], update: Update) -> float:
+    square = 0.0
     for name in names:
-        for update in updates:
-            change = _change(base, update, name)
-            squares[update.site] += float(change @ change)
-    return {site: math.sqrt(square) for site, square in squares.items()}
+        change = _change(base, update, name)
+        square += float(change @ change)
+    return math.sqrt(square)
 
 
-def _cosines(base: Weights, names: Sequence[str], updates: Sequence[Update],
-             norms: Mapping[str, float]) -> dict[str, float]:
-    """Cosine of each site's change to the value-wise median of the others' changes, each at length 1."""
-    count = len(updates)
-    dots, lengths = np.zeros(count), np.zeros(count)
-    for name in names:
-        directions = np.stack([_change(base, u, name) / (norms[u.site] or 1.0) for u in updates])
-        for k in range(count):
-            median = np.median(np.delete(directions, k, axis=0), axis=0)
-            dots[k] += directions[k] @ median
-            lengths[k] += median @ median
-    return {update.site: float(dots[k] / math.sqrt(lengths[k])) if lengths[k] > 0 else 1.0
-            for k, update in enumerate(updates)}
-
-
-def _drop_outliers(base: Weights, groups: Mapping[str, list[str]], updates: list[Update], rules: Rules,
-                   report: Report) -> list[Update]:
-    """Those whose change is neither far longer than the others' nor against their direction. Fewer than three changes
-    of a group say nothing about which one is wrong."""
-    for group, names in groups.items():
-        counting = [u for u in updates if weight_in(u, group, rules) > 0]
-        norms = _norms(base, names, counting)
-        report.norms[group] = norms
-        if rules.max_norm_ratio <= 0 or len(counting) < 3:
+def _too_long(norms: Mapping[str, Mapping[str, float]], rules: Rules) -> dict[str, str]:
+    """Site -> reason, of those whose change is far longer than the others'. A site that learned nothing says nothing
+    about that; fewer than three changes of a group do not say which one is wrong."""
+    reasons: dict[str, str] = {}
+    if rules.max_norm_ratio <= 0:
+        return reasons
+    for group in sorted(norms):
+        changed = [norm for norm in norms[group].values() if norm > 0]
+        if len(changed) < 3:
             continue
-        median = float(np.median(list(norms.values())))
-        for site, norm in norms.items():
-            if median > 0 and norm > rules.max_norm_ratio * median:
-                report.dropped.setdefault(
-                    site, f"change of {group} has norm {norm:.3g}, more than {rules.max_norm_ratio:g} times the median "
-                          f"{median:.3g}")
-    left = [u for u in updates if u.site not in report.dropped]
-    for group, names in groups.items():
-        counting = [u for u in left if weight_in(u, group, rules) > 0]
-        if rules.min_cosine <= -1 or len(counting) < 3:
+        median = float(np.median(changed))
+        for site, norm in norms[group].items():
+            if norm > rules.max_norm_ratio * median:
+                reasons.setdefault(site, f"{group}: the change is {norm / median:.4g} times the median, more than "
+                                         f"{rules.max_norm_ratio:.4g}")
+    return reasons
+
+
+def _worst_direction(base: Weights, groups: Mapping[str, list[str]], updates: Sequence[_Open],
+                     norms_of: Mapping[str, Mapping[str, float]], rules: Rules) -> dict[str, str]:
+    """Site -> reason, of the one update that points away from the others the most, if it is far enough. One at a time:
+    a turned update turns the others' median round as well. The allowance of 3 / sqrt(values) is what chance does."""
+    worst, worst_margin = {}, 0.0
+    if rules.min_cosine <= -1:
+        return worst
+    for group in sorted(groups):
+        norms = norms_of.get(group, {})
+        members = [u.update for u in updates if norms.get(u.update.site, 0) > 0]
+        if len(members) < 3:
             continue
-        for site, cosine in _cosines(base, names, counting, report.norms[group]).items():
-            if cosine < rules.min_cosine:
-                report.dropped.setdefault(
-                    site, f"change of {group} points away from the others' (cosine {cosine:.2f}, least "
-                          f"{rules.min_cosine:g})")
-    return [u for u in left if u.site not in report.dropped]
+        dots, squares, values = np.zeros(len(members)), np.zeros(len(members)), 0
+        for name in groups[group]:
+            directions = np.stack([_change(base, u, name) / norms[u.site] for u in members])
+            values += directions.shape[1]
+            for m in range(len(members)):
+                median = np.median(np.delete(directions, m, axis=0), axis=0)
+                dots[m] += directions[m] @ median
+                squares[m] += median @ median
+        lowest = rules.min_cosine - 3 / math.sqrt(values)
+        for m, update in enumerate(members):
+            if squares[m] <= 0:
+                continue
+            cosine = float(dots[m] / math.sqrt(squares[m]))
+            if cosine - lowest < worst_margin:
+                worst_margin = cosine - lowest
+                worst = {update.site: f"{group}: the change points away from the others', cosine {cosine:.3f}, below "
+                                      f"{lowest:.3f}"}
+    return worst
 
 
 def _mean_change(changes: Sequence[np.ndarray], weights: Sequence[float], trim: float) -> np.ndarray:
     cut = int(trim * len(changes))
-    if trim > 0 and len(changes) > 2 * cut:
+    if trim > 0:
         ordered = np.sort(np.stack(changes), axis=0)
         return ordered[cut:len(changes) - cut].mean(axis=0)
     total = np.zeros_like(changes[0])
@@ -193,38 +211,52 @@ def _mean_change(changes: Sequence[np.ndarray], weights: Sequence[float], trim: 
 
 
 def aggregate(base: Weights, updates: Sequence[Update], rules: Rules) -> tuple[dict[str, np.ndarray], Report]:
-    """The next weights, with the names, shapes and dtypes of `base`. Raises TooFewUpdates below the quorum, and
-    ValueError for two updates of one site: no hospital counts twice."""
-    ordered = sorted(updates, key=lambda u: u.site)
-    if len({u.site for u in ordered}) != len(ordered):
-        raise ValueError("two updates of one site")
+    """The next weights, with the names, shapes and dtypes of `base`. Raises TooFewUpdates below the quorum, ValueError
+    for a base that cannot be averaged. Of two updates of one site the second is dropped: none counts twice."""
+    groups = _groups(base)
     report = Report()
-    usable = []
-    for update in ordered:
+    left: list[_Open] = []
+    for update in sorted(updates, key=lambda u: u.site):
+        if left and left[-1].update.site == update.site:
+            report.dropped[update.site] = "a second update of one site"
+            continue
         fault = fault_of(base, update)
         if fault:
             report.dropped[update.site] = fault
         else:
-            usable.append(update)
-    groups = _groups(base)
-    left = _drop_outliers(base, groups, usable, rules, report)
-    if len(left) < max(1, rules.quorum):
-        raise TooFewUpdates(f"{len(left)} of {len(ordered)} updates can be used, {rules.quorum} are needed", report)
+            left.append(_Open(update, weights_of(base, groups, update, rules)))
+    for group, names in groups.items():
+        report.norms[group] = {u.update.site: _norm(base, names, u.update) for u in left if group in u.weights}
+    outliers = _too_long(report.norms, rules)
+    outliers = outliers or _worst_direction(base, groups, left, report.norms, rules)
+    while outliers:
+        report.dropped |= outliers
+        left = [u for u in left if u.update.site not in outliers]
+        outliers = _worst_direction(base, groups, left, report.norms, rules)
+
+    members: dict[str, list[tuple[Update, float]]] = {}
+    for group in groups:
+        members[group] = [(u.update, u.weights[group]) for u in left if group in u.weights]
+        if group != BODY and len(members[group]) < max(1, rules.min_sites_per_head):
+            report.unchanged_heads.append(group)
+            members[group] = []
+        total = sum(weight for _, weight in members[group])
+        if members[group]:
+            report.weights[group] = {u.site: weight / total for u, weight in members[group]}
+    report.unchanged_heads.sort()
+    usable = {u.site for group in members for u, _ in members[group]}
+    if len(usable) < max(1, rules.quorum):
+        raise TooFewUpdates(f"{len(usable)} of {len(updates)} updates can be used, the quorum is "
+                            f"{max(1, rules.quorum)}", report)
 
     result = {name: np.array(base[name]) for name in base}
     for group, names in groups.items():
-        counting = [(u, weight_in(u, group, rules)) for u in left]
-        counting = [(u, weight) for u, weight in counting if weight > 0]
-        least = rules.min_sites_per_head if group != BODY else 1
-        if len(counting) < max(1, least):
-            if group != BODY:
-                report.unchanged_heads.append(group)
+        if not members[group]:
             continue
-        total = sum(weight for _, weight in counting)
-        report.weights[group] = {u.site: weight / total for u, weight in counting}
         for name in names:
-            change = _mean_change([_change(base, u, name) for u, _ in counting], [w for _, w in counting], rules.trim)
+            change = _mean_change([_change(base, u, name) for u, _ in members[group]],
+                                  [weight for _, weight in members[group]], rules.trim)
             reference = np.asarray(base[name])
-            value = np.asarray(reference, np.float64).ravel() + change
+            value = reference.astype(np.float64).ravel() + change
             result[name] = value.reshape(reference.shape).astype(reference.dtype)
     return result, report

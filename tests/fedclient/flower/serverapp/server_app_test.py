@@ -116,7 +116,7 @@ class Rounds(unittest.TestCase):
 
     def test_a_poisoned_update_is_dropped_and_named(self):
         grid = Grid({1: self.good(), 2: self.good(), 3: self.good(), 4: self.good(100.0)})
-        self.assertIn("d: update dropped: change of body has norm", self.run_round(grid))
+        self.assertIn("d: update dropped: body: the change is 100 times the median", self.run_round(grid))
         self.assertEqual(self.accepted(), (1.0, 2))
 
     def test_a_model_that_validates_worse_is_not_published(self):
