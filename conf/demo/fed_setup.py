@@ -6,7 +6,7 @@ usage: fed_setup.py patients FOLDER HOSPITAL FIRST  a name, an ID and a birth da
        fed_setup.py labels FOLDER HEAD...           leaves labels of these heads beside the images, no others
        fed_setup.py notes FOLDER                    says of the study files in FOLDER what the client wants to know
        fed_setup.py initial BUNDLE OUT HEAD...      initial weights: the body of a bundle, last layers of these heads
-                                                    from nothing; prints the hash of the architecture
+                                                    of zeros; prints the hash of the architecture
 """
 import hashlib
 import json
@@ -83,7 +83,7 @@ def initial(bundle, out, heads):
     source = Path(bundle) / "weights.safetensors"
     header, start = header_of(source)
     header.pop("__metadata__", None)
-    random, weights = np.random.default_rng(20), {}
+    weights = {}
     for name, entry in header.items():
         begin, end = entry["data_offsets"]
         dtype = DTYPES[entry["dtype"]]
@@ -92,8 +92,7 @@ def initial(bundle, out, heads):
         if name.startswith("seg_layers."):
             if name.split(".")[1] not in heads:
                 continue
-            fan_in = max(1, array[0].size)
-            array = (random.uniform(-1, 1, array.shape) / np.sqrt(fan_in)).astype(np.float32)
+            array = np.zeros_like(array)
         weights[name] = array
     write_weights(out, weights)
     # As architecture_hash of fedclient/methods/local_round.h has it.
