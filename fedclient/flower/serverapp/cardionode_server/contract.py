@@ -29,9 +29,13 @@ class Plan:
 
 
 def round_config(plan: Plan, round_number: int, base_model: str, signature: str, deadline: float,
-                 teacher_signatures: Mapping[str, str] | None = None) -> dict:
-    """The ConfigRecord of a train or evaluate message. @param base_model  object id of the ArrayRecord; @param
-    deadline  seconds since 1970 by the server's clock"""
+                 teachers: Mapping[str, tuple[str, str]] | None = None) -> dict:
+    """The ConfigRecord of a train or evaluate message.
+
+    @param base_model  object id of the ArrayRecord
+    @param deadline    seconds since 1970 by the server's clock
+    @param teachers    head -> object id of the ArrayRecord "teacher/<head>", its signature
+    """
     config = {
         "fed-schema": SCHEMA,
         "model-id": plan.model_id,
@@ -49,7 +53,8 @@ def round_config(plan: Plan, round_number: int, base_model: str, signature: str,
     }
     if plan.heads:
         config["heads"] = list(plan.heads)
-    for head, text in (teacher_signatures or {}).items():
+    for head, (record_id, text) in (teachers or {}).items():
+        config[f"teacher/{head}"] = record_id
         config[f"signature/{head}"] = text
     return config
 

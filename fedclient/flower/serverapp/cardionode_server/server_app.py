@@ -10,6 +10,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
@@ -118,17 +119,19 @@ class KeepingPost(GridPost):
         return answer
 
 
-def signed_content(settings: Settings, key, weights, round_number: int, deadline: float) -> RecordDict:
+def signed_content(settings: Settings, key, weights, round_number: int, deadline: float,
+                   teachers: Mapping[str, Path] | None = None) -> RecordDict:
     arrays = to_record(weights)
     content = {"arrays": arrays}
-    signatures = {}
-    for head, file in settings.teachers.items():
+    signed = {}
+    for head, file in (teachers or {}).items():
         record = to_record(WeightsFile(file))
-        content[f"teacher/{head}"] = record
-        signatures[head] = signing.sign(key, teacher_id(settings.plan.model_id, head), round_number, record.object_id)
+        content[f"teacher/{head}"] = record  # a hospital that has these objects does not fetch them again
+        name = teacher_id(settings.plan.model_id, head)
+        signed[head] = record.object_id, signing.sign(key, name, round_number, record.object_id)
     signature = signing.sign(key, settings.plan.model_id, round_number, arrays.object_id)
     content["config"] = ConfigRecord(
-        round_config(settings.plan, round_number, arrays.object_id, signature, deadline, signatures))
+        round_config(settings.plan, round_number, arrays.object_id, signature, deadline, signed))
     return RecordDict(content)
 
 
@@ -151,7 +154,7 @@ def one_round(grid: Grid, settings: Settings, key, state: State) -> None:
     number, deadline = state.open_round(time.time(), settings.patience.deadline_s)
     base = WeightsFile(state.accepted)
     logger.info("round %d: starts from %s", number, state.accepted.name)
-    content = signed_content(settings, key, base, number, deadline)
+    content = signed_content(settings, key, base, number, deadline, settings.teachers)
     post = KeepingPost(state, {}, grid, settings.hospitals, "train", content, str(number), deadline)
     collected = collect(post, settings.patience, time.time, time.sleep, logger.info, answered=state.kept_answers())
     note = {"failures": collected.failures, "silent": collected.silent}

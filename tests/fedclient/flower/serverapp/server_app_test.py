@@ -170,6 +170,8 @@ class Rounds(unittest.TestCase):
         grid = Grid({n: self.good() for n in (1, 2, 3, 4)})
         self.run_round(grid, method="fedkd_student", teachers=f"hps={self.folder / 'teacher.safetensors'}")
         content = grid.seen[0].content
+        self.assertEqual(content["config"]["teacher/hps"], content["teacher/hps"].object_id)
+        self.assertNotIn("teacher/hps", grid.seen[-1].content, "an evaluation needs none")
         self.assertTrue(signing.verifies(self.public, "m/teacher/hps", 1, content["teacher/hps"].object_id,
                                          content["config"]["signature/hps"]))
 
