@@ -8,7 +8,7 @@ BIN=${CARDIONODE_BIN:-$SOURCE/build/release/bin}
 DEMO=${CARDIONODE_DEMO_FOLDER:-$SOURCE/build/demo-fed}
 BUNDLE=${CARDIONODE_DEMO_BUNDLE:-$SOURCE/models/bundles/heart-root-unet16}
 LONGEST=${CARDIONODE_DEMO_SECONDS:-1200}  # for the two rounds
-STUDIES=${CARDIONODE_DEMO_STUDIES:-8}     # a hospital
+STUDIES=${CARDIONODE_DEMO_STUDIES:-10}    # a hospital
 STEPS=${CARDIONODE_DEMO_STEPS:-60}        # of a round, at each hospital
 ROUNDS=2
 HOSPITALS='north south'
@@ -41,24 +41,11 @@ took() { printf '   %4d s  %s\n' $((SECONDS - BEGAN)) "$*"; }
 say "Certificates: a private authority, the server, two hospitals; the consortium's signing key. All new"
 "$TOOLS/certificates.sh" "$DEMO/tls" $HOSPITALS || fail "no certificates"
 
-draw() {  # hospital, scanner profile, first seed, heads that its people have labelled...
-    local hospital=$1 profile=$2 seed=$3
-    shift 3
-    "$BIN/cardionode" phantom --seed "$seed" --count "$STUDIES" --profile "$profile" --contrast arterial --size 64 \
-        --spacing 2 --format dicom --out "$DEMO/$hospital/archive" &&
-        "$TOOLS/fed_setup.py" labels "$DEMO/$hospital/archive" "$@" &&
-        "$TOOLS/fed_setup.py" patients "$DEMO/$hospital/archive" "$hospital" "$seed" &&
-        "$BIN/cardionode" train prepare --recipe "$TOOLS/fed-recipe.yaml" --half \
-            --out "$DEMO/$hospital/fedclient/studies/demo-root" "$DEMO/$hospital/archive"/* &&
-        "$TOOLS/fed_setup.py" notes "$DEMO/$hospital/fedclient/studies/demo-root"
-}
 say "Drawing $STUDIES patients for each hospital: DICOM series of phantoms, a scanner of its own, partly labelled"
-draw north sharp 101 heart >"$DEMO/draw-north.log" 2>&1 &
-north=$!
-echo $north >>"$DEMO/pids"
-draw south low_dose 205 hps >"$DEMO/draw-south.log" 2>&1 &
-south=$!
-echo $south >>"$DEMO/pids"
+start draw-north "$TOOLS/fed_hospital.sh" "$DEMO/north" "$BIN" north "$STUDIES" sharp 101 heart
+north=$STARTED
+start draw-south "$TOOLS/fed_hospital.sh" "$DEMO/south" "$BIN" south "$STUDIES" low_kilovolt 205 hps
+south=$STARTED
 for hospital in $HOSPITALS; do
     wait "${!hospital}" || {
         LOGS="draw-$hospital"
@@ -66,7 +53,7 @@ for hospital in $HOSPITALS; do
     }
 done
 : >"$DEMO/pids"
-took "north: sharp kernel, its people have drawn the heart; south: low dose, its people have set the points"
+took "north: sharp kernel, its people have drawn the heart; south: low kilovolt, its people have set the points"
 
 ARCHITECTURE=$("$TOOLS/fed_setup.py" initial "$BUNDLE" "$DEMO/initial.safetensors" heart hps) || fail "no initial model"
 took "initial model: the body of $(basename "$BUNDLE"), heads that know nothing yet"

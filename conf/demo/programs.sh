@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Programs that a demo starts, and how they end. For demo.sh and fed.sh, which set DEMO (the folder), LOGS (names of
 # logs to show after a failure) and STOP (the words that stop what --keep left) before they read this.
 # Each program is noted in $DEMO/pids, so that a later run finds what an earlier one left.
