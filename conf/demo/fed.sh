@@ -64,7 +64,7 @@ PORT=$(free_port 28443)
 fill_in() {  # template, target, hospital
     sed -e "s|@DEMO@|$DEMO|g" -e "s|@SOURCE@|$SOURCE|g" -e "s|@BUNDLE@|$BUNDLE|g" -e "s|@PORT@|$PORT|g" \
         -e "s|@HOSPITAL@|$3|g" -e "s|@PIN@|$(cat "$DEMO/tls/server.pin")|g" \
-        -e "s|@NEXT_PIN@|$(cat "$DEMO/tls/next.pin")|g" -e "s|@SPLIT_SEED@|${SPLIT_SEED:-1}|g" \
+        -e "s|@NEXT_PIN@|$(cat "$DEMO/tls/next.pin")|g" \
         -e "s|@ARCHITECTURE@|$ARCHITECTURE|g" -e "s|@STEPS@|$STEPS|g" -e "s|@ROUNDS@|$ROUNDS|g" "$1" >"$2"
 }
 fill_in "$TOOLS/fed-coordinator.yaml" "$DEMO/coordinator.yaml" ''
