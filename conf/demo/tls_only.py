@@ -45,7 +45,8 @@ def packets(data):
 
 
 def tcp_of(link, frame):
-    """(source, source port, target, target port, sequence number, SYN, payload); None for what is not TCP."""
+    """(source, source port, target, target port, sequence number, SYN, whether it opens a connection, payload); None for
+    what is not TCP."""
     header = {1: 14, 113: 16, 276: 20, 0: 4, 101: 0, 12: 0}.get(link)
     if header is None:
         raise BadCapture(f"link type {link} is not known here")
@@ -66,7 +67,8 @@ def tcp_of(link, frame):
     if len(tcp) < 20:
         return None
     source_port, target_port, sequence = struct.unpack(">HHI", tcp[:8])
-    return source, source_port, target, target_port, sequence, bool(tcp[13] & 2), tcp[(tcp[12] >> 4) * 4:]
+    opens = tcp[13] & 0x12 == 2  # SYN without ACK
+    return source, source_port, target, target_port, sequence, bool(tcp[13] & 2), opens, tcp[(tcp[12] >> 4) * 4:]
 
 
 class Direction:
@@ -179,13 +181,13 @@ def look_at(client, server):
 
 def check(data, ports):
     """(lines for people, whether all is well)"""
-    connections = defaultdict(lambda: (Direction(), Direction()))
+    connections, opened = defaultdict(lambda: (Direction(), Direction())), {}
     faults, plain, count = [], set(), 0
     for link, frame in packets(data):
         packet = tcp_of(link, frame)
         if packet is None:
             continue
-        source, source_port, target, target_port, sequence, syn, payload = packet
+        source, source_port, target, target_port, sequence, syn, opens, payload = packet
         if target_port in ports:
             key, side = (source, source_port, target, target_port), 0
         elif source_port in ports:
@@ -193,7 +195,9 @@ def check(data, ports):
         else:
             continue
         count += 1
-        connections[key][side].add(sequence, syn, payload)
+        if opens:  # a port that was used before may open another connection
+            opened[key] = sequence
+        connections[key, opened.get(key)][side].add(sequence, syn, payload)
         plain |= {word for word in PLAIN_WORDS if word in payload}
     faults += [f"a packet holds {word.decode()!r} in the clear" for word in sorted(plain)]
     versions, suites, carried, shaken = set(), set(), 0, 0

@@ -27,11 +27,13 @@ class Wire:
         self.link, self.port, self.number = link, port, 40000
         self.open()
 
-    def open(self):
-        self.number += 1
-        self.sequence = [(1 << 32) - 100, 5000]  # the first one wraps round
+    def open(self, same_port=False):
+        self.number += 0 if same_port else 1
+        self.sequence = [(1 << 32) - 100 - 7 * self.number, 5000]  # the first one wraps round
+        if same_port:
+            self.sequence = [777, 123456]
         for side in (0, 1):
-            self.packet(side, b"", flags=2)
+            self.packet(side, b"", flags=(2, 18)[side])
             self.sequence[side] += 1
 
     def packet(self, side, payload, flags=16, sequence=None, cut=0):
@@ -102,6 +104,15 @@ class Captures(unittest.TestCase):
             self.assertTrue(good, text)
             self.assertIn("2 connections, 2 handshakes", text)
             self.assertIn("versions: TLS 1.3; suites: TLS_", text)
+
+    def test_a_port_that_is_used_again_is_another_connection(self):
+        wire = Wire()
+        self.talk(wire)
+        wire.open(same_port=True)
+        self.talk(wire)
+        text, good = check(wire)
+        self.assertTrue(good, text)
+        self.assertIn("2 connections, 2 handshakes", text)
 
     def test_tls_1_2_is_found(self):
         wire = Wire()
