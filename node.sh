@@ -11,10 +11,10 @@ BUILD_PACKAGES=(cmake ninja-build g++ ccache pkg-config git
     libjemalloc-dev
     libboost-dev libprotobuf-dev protobuf-compiler libgtest-dev libgmock-dev)
 # A PACS, a scanner's C-STORE, and what unpacks and reads the demo's files.
-DEMO_PACKAGES=(orthanc dcmtk curl xz-utils python3)
+DEMO_PACKAGES=(orthanc dcmtk curl xz-utils openssl python3 python3-numpy)
 # Validators and readers that are not ours, and the checks of the source.
 TEST_PACKAGES=(orthanc-dicomweb orthanc-gdcm dicom3tools libgdcm-tools libpixelmed-java default-jre-headless
-    python3-pydicom python3-numpy tcpdump clang clang-format clang-tidy libclang-rt-dev systemd systemd-container openssl)
+    python3-pydicom python3-cryptography tcpdump clang clang-format clang-tidy libclang-rt-dev systemd systemd-container)
 
 if [ -t 1 ]; then BOLD=$'\e[1m' RED=$'\e[31m' PLAIN=$'\e[0m'; else BOLD='' RED='' PLAIN=''; fi
 say() { printf '%s== %s%s\n' "$BOLD" "$*" "$PLAIN"; }
@@ -30,6 +30,8 @@ Sets cardionode up on Debian 12 or 13, shows it at work, and tests it.
   ./node.sh demo [--keep]      installs, builds, starts a PACS (Orthanc) and the node on loopback, sends a real CTA
                                by C-STORE, and shows what came back. --keep leaves all of it running,
                                demo --stop stops it.
+  ./node.sh demo fed [--keep]  second act: two hospitals and a coordinator on loopback make a model better in two
+                               rounds, over mutual TLS; demo fed --stop as above. As root it also shows the traffic.
   ./node.sh test               installs, builds, and runs every check and test (about 15 minutes on two cores)
   ./node.sh build              installs, builds the programs into build/release/bin
   ./node.sh install-packages   only installs the Debian packages
@@ -117,10 +119,15 @@ command=${1:-help}
 [ $# -eq 0 ] || shift
 case $command in
     demo)
-        [ "${1:-}" != --stop ] || exec conf/demo/demo.sh --stop
+        act=demo.sh
+        if [ "${1:-}" = fed ]; then
+            act=fed.sh
+            shift
+        fi
+        [ "${1:-}" != --stop ] || exec "conf/demo/$act" --stop
         install_packages "${BUILD_PACKAGES[@]}" "${DEMO_PACKAGES[@]}"
         build programs
-        exec conf/demo/demo.sh "$@"
+        exec "conf/demo/$act" "$@"
         ;;
     test) run_tests "$@" ;;
     build)

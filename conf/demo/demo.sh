@@ -8,78 +8,13 @@ DEMO=${CARDIONODE_DEMO_FOLDER:-$SOURCE/build/demo}
 LONGEST=${CARDIONODE_DEMO_SECONDS:-1200}  # for the study, from the first image to the last result
 PATH=$PATH:/usr/sbin:/usr/local/sbin      # where Debian has Orthanc
 
-say() { printf '== %s\n' "$*"; }
-fail() {
-    printf 'The demo failed: %s\n' "$*" >&2
-    local log
-    for log in receiver pipeline orthanc; do
-        if [ -s "$DEMO/$log.log" ]; then
-            echo "--- the end of $DEMO/$log.log"
-            tail -n 15 "$DEMO/$log.log"
-        fi >&2
-    done
-    exit 1
-}
+LOGS='receiver pipeline orthanc'
+STOP='./node.sh demo --stop'
+. "$SOURCE/conf/demo/programs.sh"
 
-# --- programs: each is noted in $DEMO/pids, so that a later run finds what an earlier one left
-
-ours() {  # is process $1 one that a demo in this folder started?
-    tr '\0' ' ' 2>/dev/null <"/proc/$1/cmdline" | grep -qF "$DEMO/"
-}
-stop_programs() {  # newest first; SIGKILL only for what does not stop
-    [ -f "$DEMO/pids" ] || return 0
-    local pid
-    for pid in $(tac "$DEMO/pids"); do
-        ours "$pid" || continue
-        kill -TERM "$pid" 2>/dev/null || continue
-        for _ in $(seq 200); do
-            kill -0 "$pid" 2>/dev/null || break
-            sleep 0.1
-        done
-        kill -KILL "$pid" 2>/dev/null || true
-    done
-    rm -f "$DEMO/pids"
-}
-KEEP=no
-on_exit() {
-    local status=$?
-    trap - EXIT INT TERM
-    if [ "$KEEP" = yes ] && [ "$status" -eq 0 ]; then
-        say "Left running, as asked. To stop: ./node.sh demo --stop"
-    else
-        stop_programs
-    fi
-    exit "$status"
-}
-
-listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
-free_port() {  # the first one from $1 that nobody listens on
-    local port=$1
-    while listens "$port"; do port=$((port + 1)); done
-    echo "$port"
-}
 fill_in() {  # template, target
     sed -e "s|@DEMO@|$DEMO|g" -e "s|@SOURCE@|$SOURCE|g" -e "s|@BUNDLE@|$BUNDLE|g" -e "s|@NODE_PORT@|$NODE_PORT|g" \
         -e "s|@PACS_PORT@|$PACS_PORT|g" -e "s|@HTTP_PORT@|$HTTP_PORT|g" "$1" >"$2"
-}
-start() {  # log name, words...
-    local log=$DEMO/$1.log
-    shift
-    TCP_NODELAY=1 setsid "$@" >"$log" 2>&1 </dev/null &
-    echo $! >>"$DEMO/pids"
-}
-all_run() {
-    local pid
-    while read -r pid; do kill -0 "$pid" 2>/dev/null || return 1; done <"$DEMO/pids"
-}
-wait_until() {  # seconds, what for, words...
-    local deadline=$((SECONDS + $1)) what=$2
-    shift 2
-    until "$@" >/dev/null 2>&1; do
-        [ $SECONDS -lt $deadline ] || fail "no sign of $what"
-        all_run || fail "a program ended while waiting for $what"
-        sleep 0.1
-    done
 }
 
 case ${1:-} in
@@ -98,9 +33,7 @@ stop_programs
 rm -rf "$DEMO"
 mkdir -p "$DEMO/pacs"
 : >"$DEMO/pids"
-trap on_exit EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
+stop_when_this_ends
 
 NODE_PORT=$(free_port 21112)
 PACS_PORT=$(free_port 24242)

@@ -1,15 +1,15 @@
-#include <random>
+#include "fedclient/round/tools.h"
 
-#include <fmt/format.h>
+#include <random>
 
 #include "conf/base/files.h"
 #include "conf/base/log.h"
+#include "fedclient/methods/phantom_hospitals.h"
 #include "fedclient/privacy/ledger.h"
 #include "fedclient/privacy/outbound_audit.h"
 #include "fedclient/round/parts.h"
-#include "fedclient/round/tools.h"
-#include "models/bundle.h"
-#include "models/weights/tensor_file.h"
+#include "fedclient/round/round.h"
+#include "models/train/recipe.h"
 
 namespace cardionode::fed {
 namespace {
@@ -18,35 +18,19 @@ namespace fs = std::filesystem;
 
 fs::path ledger_file(const FederatedSettings& settings) { return settings.state / "ledger.jsonl"; }
 
-/// The floating tensors of the bundle's network, as zeros: names and shapes are what is compared. Made once for each
-/// state of the bundle.
+/// The floating tensors of the recipe's network: names and shapes are what is compared. Made once for an architecture.
 Result<fs::path> reference_of(const FederatedSettings& settings, const ModelSettings& model) {
-    auto bundle = load_bundle(model.bundle);
-    if (!bundle) return std::move(bundle).error();
-    const BundleManifest& m = bundle->manifest;
-    if (model.second_look && !m.second_look) return config_error(model.bundle.string() + " has no second look");
-    const fs::path weights = model.second_look ? bundle->second_weights_file() : bundle->weights_file();
-    const std::string hash = model.second_look ? m.second_look->weights.sha256 : m.weights.sha256;
-    const fs::path out = settings.state / "references" / (model.id + "-" + hash.substr(0, 16) + ".safetensors");
+    auto recipe_file = local_recipe(settings, model);
+    if (!recipe_file) return std::move(recipe_file).error();
+    auto hash = architecture_hash(*recipe_file);
+    if (!hash) return std::move(hash).error();
+    const fs::path out = settings.state / "references" / (model.id + "-" + hash->substr(0, 16) + ".safetensors");
     std::error_code no_matter;
     if (fs::exists(out, no_matter)) return out;
     if (auto made = make_folder(out.parent_path()); !made) return std::move(made).error();
-    auto file = TensorFile::open(weights);
-    if (!file) return std::move(file).error();
-    std::vector<TensorEntry> entries;
-    for (TensorEntry entry : file->entries()) {
-        if (!entry.floating()) continue;
-        if (entry.name.starts_with("model.")) entry.name.erase(0, 6);  // as the trainer names them
-        entry.dtype = "F32";
-        entries.push_back(std::move(entry));
-    }
-    auto writer = TensorFileWriter::create(out, entries);
-    if (!writer) return std::move(writer).error();
-    for (const TensorEntry& entry : entries) {
-        const std::vector<float> zeros(entry.elements(), 0.0F);
-        if (auto put = writer->append(std::span<const float>(zeros)); !put) return std::move(put).error();
-    }
-    if (auto done = writer->commit(); !done) return std::move(done).error();
+    auto recipe = train::load_recipe(*recipe_file);
+    if (!recipe) return std::move(recipe).error();
+    if (auto done = PhantomHospitals::fresh_weights(*recipe, 1, out); !done) return std::move(done).error();
     return out;
 }
 
