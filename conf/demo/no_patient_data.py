@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 ID = re.compile(r"[0-9a-f]{64}")
+UID = re.compile(rb"[0-9][0-9.]{11,}")
 NAME = (0x0010, 0x0010)
 WORDS = {(0x0020, 0x000d): "StudyInstanceUID", (0x0020, 0x000e): "SeriesInstanceUID",
          (0x0008, 0x0018): "SOPInstanceUID", (0x0020, 0x0052): "FrameOfReferenceUID", NAME: "PatientName",
@@ -89,13 +90,17 @@ class Pixels:
     """A set of words that is asked fast: a bitmap of hashes first, then the words themselves."""
 
     def __init__(self, words):
-        self.words = words
-        self.map = np.zeros(1 << 24, bool)
+        self.words = words  # sorted
+        self.bits = max(16, 4 + len(words).bit_length())  # so that few strangers share a place
+        self.map = np.zeros(1 << self.bits, bool)
         self.map[self.hash(words)] = True
 
-    @staticmethod
-    def hash(words):
-        return ((words * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(40)).astype(np.int64)
+    def hash(self, words):
+        return ((words * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - self.bits)).astype(np.int64)
+
+    def holds(self, words):
+        place = np.minimum(np.searchsorted(self.words, words), len(self.words) - 1)
+        return self.words[place] == words
 
     def run_in(self, data):
         """Whether RUN words in a row are pixels, at any byte of the data."""
@@ -109,21 +114,24 @@ class Pixels:
             row = hit[:len(hit) - RUN + 1].copy()
             for step in range(1, RUN):
                 row &= hit[step:len(hit) - RUN + 1 + step]
-            for start in np.flatnonzero(row):
-                if np.isin(part[start:start + RUN], self.words, assume_unique=False).all():
-                    return True
+            starts = np.flatnonzero(row)
+            if len(starts) and self.holds(part[starts[:, None] + np.arange(RUN)]).all(axis=1).any():
+                return True
         return False
 
 
 class Secrets:
     def __init__(self, words, pixels):
         self.words, self.pixels = words, Pixels(words_of_pixels(pixels))
-        ordered = sorted(words, key=len, reverse=True)
-        self.pattern = re.compile(b"|".join(re.escape(word) for word in ordered) or b"(?!)")
+        # UIDs are many: first what looks like one at all.
+        self.uids = [word for word in words if UID.fullmatch(word)]
+        self.others = [word for word in words if not UID.fullmatch(word)]
         self.example = next((a for a in pixels if len(np.unique(a)) > 50), None)
 
     def found_in(self, data):
-        kinds = {self.words[word] for word in set(self.pattern.findall(data))}
+        kinds = {self.words[word] for word in self.others if word in data}
+        for token in set(UID.findall(data)):
+            kinds |= {self.words[uid] for uid in self.uids if uid in token}
         if self.pixels.run_in(data):
             kinds.add("pixels")
         return kinds
