@@ -1,7 +1,6 @@
-""
-    "Holds an audit message against the schema of DICOM PS3.15 A.5.1, written down here a second time, by other code.
+"""Holds an audit message against the schema of DICOM PS3.15 A.5.1, written down here a second time, by other code.
 
-    usage : check_message.py FILE each line one syslog message; prints what is wrong, exit code 1
+usage: check_message.py FILE   each line one syslog message; prints what is wrong, exit code 1
 """
 import re
 import sys
@@ -9,7 +8,7 @@ import xml.etree.ElementTree as ElementTree
 
 HEADER = re.compile(r"<(8[45])>1 (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) ([!-~]+) ([!-~]+) (\d+) DICOM\+RFC3881 - \ufeff(.*)$")
 CODED = {"csd-code", "codeSystemName", "displayName", "originalText"}
-#element : (required attributes, optional attributes, children in order with "how often")
+# element: (required attributes, optional attributes, children in order with "how often")
 SCHEMA = {
     "AuditMessage": (set(), set(), [("EventIdentification", "1"), ("ActiveParticipant", "+"),
                                     ("AuditSourceIdentification", "1"), ("ParticipantObjectIdentification", "*")]),
