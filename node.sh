@@ -112,7 +112,7 @@ run_tests() {
     say "Tests"
     ctest --preset release --no-tests=error
     say "Fuzzing, 60 s"
-    tests/fuzz/run.sh 60
+    tests/fuzz/run.sh 60 network pickle scan tensor_file
 }
 
 command=${1:-help}

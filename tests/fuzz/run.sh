@@ -17,13 +17,13 @@ cmake --preset fuzz -Wno-dev >build/fuzz-configure.log 2>&1 || {
     tail -20 build/fuzz-configure.log >&2
     fail "cmake --preset fuzz failed; the whole output is in build/fuzz-configure.log"
 }
-cmake --build build/fuzz --parallel "$(nproc)" --target fuzz_targets
 if [ $# -eq 0 ]; then
     for target in tests/fuzz/fuzz_*.cpp; do
         target=${target##*/fuzz_}
         set -- "$@" "${target%.cpp}"
     done
 fi
+cmake --build build/fuzz --parallel "$(nproc)" --target "${@/#/fuzz_}"
 each=$((seconds / $#))
 [ "$each" -ge 1 ] || each=1
 mkdir -p build/fuzz/crashes

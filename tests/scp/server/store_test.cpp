@@ -33,8 +33,7 @@ std::vector<Instance> one_of_each() {
         if (syntax == kDeflated) instance.dataset = deflated(instance.dataset);
         all.push_back(std::move(instance));
     }
-    for (const char* end :
-         {"4.50", "4.51", "4.53", "4.55", "4.57", "4.70", "4.80", "4.81", "4.90", "4.91", "4.201", "5"}) {
+    for (const char* end : {"4.50", "4.51", "4.53", "4.55", "4.57", "4.70", "4.80", "4.81", "4.90", "4.91", "5"}) {
         Instance instance;
         instance.sop_class_uid = kCtImage;
         instance.sop_instance_uid = "1.2.3.1.9." + std::to_string(all.size());
