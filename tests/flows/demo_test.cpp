@@ -36,19 +36,5 @@ TEST(Demo, EndsWithTheTableAndLeavesNothingRunning) {
     nothing_runs_in((folder / "demo/").string());
 }
 
-TEST(Demo, TwoHospitalsMakeAModelBetterAndTellNothingOfTheirPatients) {
-    for (const char* tool : {"openssl", "dcmodify"}) {
-        if (!installed(tool)) GTEST_SKIP() << tool << " is not installed";
-    }
-    const TemporaryFolder folder;
-    const Finished demo = run_demo("fed.sh", folder);
-    EXPECT_EQ(demo.ending, (Ending{0, 0})) << demo.output << demo.errors;
-    for (const char* expected : {"round 2", "heart", "hps", "found: nothing", "rounds.png"}) {
-        EXPECT_NE(demo.output.find(expected), std::string::npos) << expected << " is missing in:\n" << demo.output;
-    }
-    EXPECT_EQ(demo.output.find("FAULT"), std::string::npos) << demo.output;
-    nothing_runs_in((folder / "demo/").string());
-}
-
 }  // namespace
 }  // namespace cardionode::test

@@ -127,8 +127,8 @@ TEST(Memory, OfTheReceiverStaysTheSameOverThousandsOfAssociations) {
         const std::string name = pid == supervisor ? "supervisor" : "helper " + std::to_string(pid - supervisor);
         std::cout << "  " << name << ": RSS " << before.rss_kib << " " << after.rss_kib << ", PSS " << before.pss_kib
                   << " " << after.pss_kib << "\n";
+        // PSS is told, not judged: it changes with the number of processes that share the same pages.
         EXPECT_LE(after.rss_kib, before.rss_kib * 1.05) << name;
-        EXPECT_LE(after.pss_kib, before.pss_kib * 1.05) << name;
     }
     EXPECT_EQ(Scanner(receiver.port(), {}).echo(), 0);
 }
