@@ -42,9 +42,9 @@ say "Certificates: a private authority, the server, two hospitals; the consortiu
 "$TOOLS/certificates.sh" "$DEMO/tls" $HOSPITALS || fail "no certificates"
 
 say "Drawing $STUDIES patients for each hospital: DICOM series of phantoms, a scanner of its own, partly labelled"
-start draw-north "$TOOLS/fed_hospital.sh" "$DEMO/north" "$BIN" north "$STUDIES" sharp 101 heart
+start draw-north "$TOOLS/fed_hospital.sh" "$DEMO/north" "$BIN" north "$STUDIES" sharp 101 heart hps/2
 north=$STARTED
-start draw-south "$TOOLS/fed_hospital.sh" "$DEMO/south" "$BIN" south "$STUDIES" low_kilovolt 205 hps
+start draw-south "$TOOLS/fed_hospital.sh" "$DEMO/south" "$BIN" south "$STUDIES" low_kilovolt 205 hps heart/2
 south=$STARTED
 for hospital in $HOSPITALS; do
     wait "${!hospital}" || {
@@ -53,7 +53,7 @@ for hospital in $HOSPITALS; do
     }
 done
 : >"$DEMO/pids"
-took "north: sharp kernel, its people have drawn the heart; south: low kilovolt, its people have set the points"
+took "north: sharp kernel, hearts drawn in all, points set in half; south: low kilovolt, the other way round"
 
 ARCHITECTURE=$("$TOOLS/fed_setup.py" initial "$BUNDLE" "$DEMO/initial.safetensors" heart hps) || fail "no initial model"
 took "initial model: the body of $(basename "$BUNDLE"), heads that know nothing yet"

@@ -13,7 +13,8 @@ from pathlib import Path
 import plot
 from report import table
 
-WORST_MM = 40  # what a point counts that was not found, in the picture
+NOT_FOUND_MM = 100  # what the validation says for a point that was not found
+WORST_MM = 40  # what it counts in the picture
 
 
 def load(file):
@@ -51,7 +52,7 @@ def reached(history, rounds):
 def number(kind, value):
     if value is None:
         return "-"
-    if kind == "point_mm" and value >= 1000:
+    if kind == "point_mm" and value >= NOT_FOUND_MM:
         return "not found"
     return f"{value:.3f}" if kind == "dice" else f"{value:.1f} mm"
 

@@ -3,7 +3,8 @@
 
 usage: fed_setup.py patients FOLDER HOSPITAL FIRST  a name, an ID and a birth date into every study of FOLDER/*/dicom
                                                     (dcmodify), as a scanner would have written them
-       fed_setup.py labels FOLDER HEAD...           leaves labels of these heads beside the images, no others
+       fed_setup.py labels FOLDER HEAD...           leaves labels of these heads beside the images, no others; HEAD/2:
+                                                    on every second study alone
        fed_setup.py notes FOLDER                    says of the study files in FOLDER what the client wants to know
        fed_setup.py initial BUNDLE OUT HEAD...      initial weights: the body of a bundle, last layers of these heads
                                                     of zeros; prints the hash of the architecture
@@ -34,8 +35,9 @@ def patients(folder, hospital, first):
         subprocess.run([*words, *sorted(map(str, (study / "dicom").iterdir()))], check=True)
 
 
-def labels(folder, heads):
-    for study in sorted(path for path in Path(folder).iterdir() if path.is_dir()):
+def labels(folder, wanted):
+    for number, study in enumerate(sorted(path for path in Path(folder).iterdir() if path.is_dir())):
+        heads = {word.partition("/")[0] for word in wanted if number % int(word.partition("/")[2] or 1) == 0}
         for file in study.glob("*.nii.gz"):
             if file.name[:-7] not in heads:
                 file.unlink()  # ct.nii.gz too: the images are those of the DICOM series

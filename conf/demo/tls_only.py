@@ -45,8 +45,8 @@ def packets(data):
 
 
 def tcp_of(link, frame):
-    """(source, source port, target, target port, sequence number, SYN, whether it opens a connection, payload); None for
-    what is not TCP."""
+    """(source, source port, target, target port, sequence number, SYN, whether it opens a connection, payload); None
+    for what is not TCP."""
     header = {1: 14, 113: 16, 276: 20, 0: 4, 101: 0, 12: 0}.get(link)
     if header is None:
         raise BadCapture(f"link type {link} is not known here")
